@@ -1,0 +1,86 @@
+"""Settings of an engine: frozen, with defaults, checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from engine.values.errors import ConfigError
+
+MAX_WORKERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureLimits:
+    """Bounds on what a hostile capture can make the engine hold; each overflow is counted."""
+
+    flows: int = 1_000_000
+    """Rows of the flow table."""
+    streams: int = 100_000
+    """TCP connections in reassembly at once."""
+    out_of_order_bytes: int = 1 << 20
+    """Bytes held behind a hole, per direction; past it the hole becomes a gap."""
+    out_of_order_bytes_total: int = 64 << 20
+    """The same over all connections."""
+    gap_wait_seconds: float = 3.0
+    """Stream time after which a hole that data waits behind becomes a gap."""
+    idle_seconds: float = 300.0
+    """Stream time without a packet after which a TCP connection counts as ended."""
+    header_bytes: int = 65_536
+    """One HTTP header block."""
+    decoded_bytes: int = 256 << 20
+    """One body after content decoding; past it the rest is not decoded."""
+    decoded_ratio: int = 1_000
+    """Decoded bytes per encoded byte, beyond the first mebibyte: the mark of a decompression bomb."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything an engine can be told. Unknown keys are refused by `from_mapping`."""
+
+    workers: int | None = None
+    """Worker threads per plugin that asks for no number of its own; 1 to 64."""
+    ramfs: Path | None = None
+    """Where extracted files are put; default a fresh private directory on /dev/shm, or the temp folder."""
+    chunk_bytes: int = 5 << 20
+    """Bodies longer than this reach `onfile_http` in parts."""
+    queue_limit: int = 100_000
+    """Unfinished async tasks per plugin; past it `schedule` returns nil, "queue full"."""
+    drain_seconds: float = 30.0
+    """How long a stop waits for unfinished async tasks before it abandons them."""
+    event_limit: int = 100_000
+    """Events that `emit_nowait` and `emit_threadsafe` may leave waiting."""
+    message_limit: int = 100_000
+    """Messages that may wait for one plugin."""
+    subscription_limit: int = 10_000
+    """Records that may wait in one subscription."""
+    slow_hook_seconds: float = 0.010
+    """A hook that holds the loop longer is named in a warning."""
+    slice_seconds: float = 0.004
+    """How long the pipeline works before it lets the loop run."""
+    homenets: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+    """Home networks, as CIDR text."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What `T.env.get_config` answers, by path, as in ``{"App>DBRoot": "/var/lib/x"}``."""
+    args: str = ""
+    """`T.args`."""
+    limits: CaptureLimits = field(default_factory=CaptureLimits)
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
+            raise ConfigError(f"workers must be 1 to {MAX_WORKERS}, not {self.workers!r}")
+        for name in ("chunk_bytes", "queue_limit", "event_limit", "message_limit", "subscription_limit"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        if self.drain_seconds < 0:
+            raise ConfigError(f"drain_seconds must not be negative, not {self.drain_seconds!r}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Config:
+        """Make settings from a mapping; raises `ConfigError` naming the first unknown key."""
+        known = {each.name for each in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"unknown setting {name!r}, known are {', '.join(sorted(known))}")
+        return cls(**values)  # type: ignore[arg-type]

@@ -1,0 +1,159 @@
+"""Counts of a running engine, as frozen snapshots.
+
+Each group closes on itself: what came in equals what was handled, dropped, failed and still waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeStats:
+    """Packets, flows and TCP streams. packets = decoded + malformed + undecoded."""
+
+    packets: int = 0
+    wire_bytes: int = 0
+    captured_bytes: int = 0
+    cut: int = 0
+    """Packets shorter in the capture than on the wire."""
+    decoded: int = 0
+    """Packets with a readable IP header."""
+    malformed: int = 0
+    """Packets and capture records that lie about their lengths or end too early."""
+    undecoded: int = 0
+    """Packets of a link type or network protocol that is not decoded."""
+    fragments: int = 0
+    flows: int = 0
+    flows_rejected: int = 0
+    """Packets not counted to a flow because the table was full."""
+    segments: int = 0
+    """TCP segments with payload."""
+    streams: int = 0
+    streams_rejected: int = 0
+    retransmitted: int = 0
+    overlapping: int = 0
+    out_of_order: int = 0
+    gaps: int = 0
+    gap_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpStats:
+    """HTTP messages and bodies. files = files_complete + files_partial."""
+
+    requests: int = 0
+    responses: int = 0
+    malformed: int = 0
+    """Connections given up because what came was not HTTP after all."""
+    upgrades: int = 0
+    """Connections left alone after an upgrade or CONNECT."""
+    files: int = 0
+    files_complete: int = 0
+    files_partial: int = 0
+    file_bytes: int = 0
+    decode_errors: int = 0
+    """Bodies whose content encoding was broken or unknown."""
+    bombs: int = 0
+    """Bodies cut at the decompression limit."""
+    write_errors: int = 0
+    """Bodies or parts that could not be written to the ramfs directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncStats:
+    """Tasks of `T.async`. submitted = completed + failed + rejected + abandoned + pending."""
+
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    """Of the failed ones, those past their timeout."""
+    rejected: int = 0
+    abandoned: int = 0
+    pending: int = 0
+    late_results: int = 0
+    """Results dropped because the plugin was gone or the task had timed out."""
+    stuck_threads: int = 0
+    """Worker threads that would not end in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventStats:
+    """Events given to `emit` and its kin. received = handled + dropped + failed + pending."""
+
+    received: int = 0
+    handled: int = 0
+    dropped: int = 0
+    failed: int = 0
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStats:
+    """Deliveries of messages between plugins. posted = delivered + dropped + failed + pending."""
+
+    posted: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    failed: int = 0
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HookStats:
+    """One hook of one plugin."""
+
+    name: str
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+    """The longest single call, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginStats:
+    """One plugin: a loaded block of a script."""
+
+    name: str
+    script: str
+    block: str
+    hooks: tuple[HookStats, ...] = ()
+    tasks: AsyncStats = field(default_factory=AsyncStats)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStats:
+    """Records made, and what subscriptions lost because they were full."""
+
+    made: int = 0
+    delivered: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Everything that is counted. Taken at one moment, on the loop thread."""
+
+    decode: DecodeStats = field(default_factory=DecodeStats)
+    http: HttpStats = field(default_factory=HttpStats)
+    events: EventStats = field(default_factory=EventStats)
+    messages: MessageStats = field(default_factory=MessageStats)
+    tasks: AsyncStats = field(default_factory=AsyncStats)
+    records: RecordStats = field(default_factory=RecordStats)
+    alerts: int = 0
+    resources: int = 0
+    script_errors: int = 0
+    plugins: tuple[PluginStats, ...] = ()
+
+    @property
+    def slowest_hook(self) -> tuple[str, float] | None:
+        """Name and seconds of the longest single hook call, as ``script block.hook``."""
+        calls = [
+            (f"{plugin.script} {plugin.block}.{hook.name}", hook.slowest)
+            for plugin in self.plugins
+            for hook in plugin.hooks
+            if hook.calls
+        ]
+        return max(calls, key=lambda call: call[1], default=None)

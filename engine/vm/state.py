@@ -1,0 +1,168 @@
+"""A hardened LuaJIT 2.1 state. It belongs to the thread that made it: nothing of it may be used, or freed, on another.
+
+Strings cross as `bytes` both ways. Lua sees no Python attribute, no `eval`, no builtins, and no `python` module.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.values.errors import LuaMemoryLimitError, LuaUnavailableError, ScriptLoadError, StateClosedError
+
+try:
+    from lupa.luajit21 import LuaError, LuaMemoryError, LuaRuntime, LuaSyntaxError
+except ImportError as exc:
+    raise LuaUnavailableError from exc
+
+LuaFunction = Callable[..., Any]
+"""A Lua function as Python calls it: bytes, int, float, bool and None in and out, several results as a tuple."""
+
+# Runs once in every new state, before anything else. `os.exit` would end the whole process from any thread.
+_HARDEN = rb"""
+python = nil
+package.loaded.python = nil
+os.exit = function() error("os.exit is not available: it would end the whole process", 2) end
+local loaders = package.loaders
+return function(prefix, directory)
+  table.insert(loaders, 2, function(name)
+    if name:sub(1, #prefix + 1) ~= prefix .. "." then return nil end
+    local tail = name:sub(#prefix + 2)
+    local path = directory .. "/" .. tail:gsub("%.", "/") .. ".lua"
+    local file = io.open(path, "rb")
+    if not file then return "\n\tno file '" .. path .. "'" end
+    local source = file:read("*a")
+    file:close()
+    return assert(loadstring(source, "@" .. prefix .. "/" .. tail:gsub("%.", "/") .. ".lua"))
+  end)
+end
+"""
+
+_LOCATION = re.compile(r"^(?P<where>.*?):(?P<line>\d+): ")
+
+
+def _deny(_object: object, name: object, _setting: bool) -> str:
+    raise AttributeError(f"Python attribute {name!r} is not reachable from Lua")
+
+
+class LuaState:
+    """One LuaJIT state.
+
+    Every method must be called on the thread that made the state; the functions it gives out likewise, and
+    they must be dropped there before `close`.
+    """
+
+    def __init__(self, *, memory_limit: int | None = None) -> None:
+        """`memory_limit` is in bytes; a call that passes it raises `LuaMemoryLimitError` and spends the state."""
+        self._owner = threading.get_ident()
+        self._runtime: Any = LuaRuntime(
+            encoding=None,
+            register_eval=False,
+            register_builtins=False,
+            unpack_returned_tuples=True,
+            attribute_filter=_deny,
+            max_memory=memory_limit,
+        )
+        self._add_modules: LuaFunction | None = self._runtime.execute(_HARDEN)
+
+    def add_modules(self, prefix: str, directory: Path) -> None:
+        """Let `require "prefix.a.b"` find `directory/a/b.lua`, before any path of a script."""
+        self._check()
+        assert self._add_modules is not None
+        self._add_modules(prefix.encode(), str(directory).encode())
+
+    def require(self, module: str) -> Any:
+        """The value of a Lua module, as `require` returns it."""
+        self._check()
+        return self._runtime.execute(b"return require(...)", module.encode())
+
+    def compile(self, source: bytes, chunkname: str) -> LuaFunction:
+        """Compile a chunk; its name appears in tracebacks. Raises `ScriptLoadError` with the line of a syntax error."""
+        self._check()
+        loader = self._runtime.execute(b"return function(s, n) return loadstring(s, n) end")
+        result = loader(source, b"@" + chunkname.encode())
+        if isinstance(result, tuple):
+            message = text(result[1])
+            raise ScriptLoadError(chunkname, "load", message, line=line_of(message))
+        return result  # type: ignore[no-any-return]
+
+    def execute(self, source: bytes, *args: Any) -> Any:
+        """Run a chunk of our own and return its results. Lua errors come out as they are; scripts never come this way."""
+        self._check()
+        try:
+            return self._runtime.execute(source, *args)
+        except LuaMemoryError as exc:
+            raise LuaMemoryLimitError("the Lua state ran out of its memory limit") from exc
+
+    def memory_used(self) -> int:
+        """Bytes allocated by the state."""
+        self._check()
+        return int(self.execute(b"return collectgarbage('count') * 1024"))
+
+    def table(self, value: Mapping[Any, Any] | Sequence[Any]) -> Any:
+        """A new Lua table with the contents of a mapping or sequence, deep. See `to_lua` for what may be in it."""
+        self._check()
+        return to_lua(self._runtime, value)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._runtime is None
+
+    def close(self) -> None:
+        """Give the state up. Lua frees it when the last function taken from it is dropped. Idempotent."""
+        if self._runtime is None:
+            return
+        self._check()
+        self._add_modules = None
+        self._runtime = None
+
+    def _check(self) -> None:
+        if self._runtime is None:
+            raise StateClosedError("the Lua state is closed")
+        if threading.get_ident() != self._owner:
+            raise StateClosedError("a Lua state may only be used on the thread that made it")
+
+
+def text(value: object) -> str:
+    """A Lua string, or whatever stood in its place, as text for people."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
+def line_of(message: str) -> int:
+    """The line that a Lua message starts with (``file.lua:12: ...``), or 0."""
+    found = _LOCATION.match(message)
+    return int(found["line"]) if found else 0
+
+
+def to_lua(runtime: Any, value: Any, where: str = "event") -> Any:
+    """A Python value as Lua sees it: mapping and sequence become tables, text becomes UTF-8 bytes.
+
+    Integers past 2**53 lose precision, as all numbers are doubles in Lua. Raises `TypeError` naming the field
+    for anything that is no plain data.
+    """
+    if value is None or isinstance(value, bool | int | float | bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, Mapping):
+        return runtime.table_from(
+            {
+                to_lua(runtime, key, f"key of {where}"): to_lua(runtime, item, f"{where}.{key}")
+                for key, item in value.items()
+                if item is not None
+            }
+        )
+    if isinstance(value, Sequence):
+        return runtime.table_from([to_lua(runtime, item, f"{where}[{index}]") for index, item in enumerate(value)])
+    raise TypeError(f"{where} is a {type(value).__name__}, which Lua cannot hold: give a number, text, bytes, list or mapping")
+
+
+__all__ = ["LuaError", "LuaFunction", "LuaMemoryError", "LuaState", "LuaSyntaxError", "line_of", "text", "to_lua"]
