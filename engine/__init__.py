@@ -1,0 +1,23 @@
+"""Offpath: an asyncio event engine scripted in Lua."""
+
+from engine.pipeline.captures import Capture
+from engine.pipeline.engine import Engine
+from engine.pipeline.records import Sink, Subscription
+from engine.values.config import CaptureLimits, Config
+from engine.values.errors import CaptureError, ConfigError, EngineError, ScriptError, ScriptLoadError
+from engine.values.stats import EngineStats
+
+__all__ = [
+    "Capture",
+    "CaptureError",
+    "CaptureLimits",
+    "Config",
+    "ConfigError",
+    "Engine",
+    "EngineError",
+    "EngineStats",
+    "ScriptError",
+    "ScriptLoadError",
+    "Sink",
+    "Subscription",
+]

@@ -1,0 +1,1 @@
+"""The pipeline and its lifecycle. `engine` re-exports what is public."""

@@ -163,8 +163,7 @@ class Summary:
 Record = Flow | Http | File | Alert | Resource | Counter | KeyInfo | FlowUpdate | Edge | Log | Summary
 
 RECORD_TYPES: dict[str, type[Record]] = {
-    each.kind: each
-    for each in (Flow, Http, File, Alert, Resource, Counter, KeyInfo, FlowUpdate, Edge, Log, Summary)
+    each.kind: each for each in (Flow, Http, File, Alert, Resource, Counter, KeyInfo, FlowUpdate, Edge, Log, Summary)
 }
 
 

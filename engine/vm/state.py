@@ -162,7 +162,18 @@ def to_lua(runtime: Any, value: Any, where: str = "event") -> Any:
         )
     if isinstance(value, Sequence):
         return runtime.table_from([to_lua(runtime, item, f"{where}[{index}]") for index, item in enumerate(value)])
-    raise TypeError(f"{where} is a {type(value).__name__}, which Lua cannot hold: give a number, text, bytes, list or mapping")
+    raise TypeError(
+        f"{where} is a {type(value).__name__}, which Lua cannot hold: give a number, text, bytes, list or mapping"
+    )
 
 
-__all__ = ["LuaError", "LuaFunction", "LuaMemoryError", "LuaState", "LuaSyntaxError", "line_of", "text", "to_lua"]
+__all__ = [
+    "LuaError",
+    "LuaFunction",
+    "LuaMemoryError",
+    "LuaState",
+    "LuaSyntaxError",
+    "line_of",
+    "text",
+    "to_lua",
+]

@@ -1,0 +1,335 @@
+"""The task queue of one plugin: order, concurrency, limits, counts. It decides what starts when.
+
+Tasks start in the order in which they were called, up to `workers` at once. Lua tasks are handed to `ready`, from
+where workers draw them; a file operation starts only when all before it have started and its paths are free.
+
+Everything runs on the loop thread but `_exchange`, which workers call; the lock guards what the two sides share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from engine.offload.files import perform, touched_paths
+from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
+from engine.offload.worker import LuaWorker, WorkerSetup
+from engine.values.stats import AsyncStats
+
+if TYPE_CHECKING:
+    from engine.offload.gate import Gate
+
+_CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one worker's and others could not help it
+
+
+class _Slot:
+    """A worker and what it has in hand. Shared with the worker's thread, under the queue's lock."""
+
+    __slots__ = ("holding", "orphaned", "worker")
+
+    def __init__(self) -> None:
+        self.worker: LuaWorker | None = None
+        self.holding: dict[int, Task] = {}
+        self.orphaned = False
+
+
+class TaskQueue:
+    """The tasks of one plugin, from `submit` to the outcomes that `deliver` gets, on the loop thread."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        name: str,
+        workers: int,
+        setup: Callable[[Callable[[int, bytes], None], Callable[[int], bytes]], WorkerSetup],
+        deliver: Callable[[list[Outcome]], None],
+        log: Callable[[int, bytes], None],
+    ) -> None:
+        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop thread."""
+        self.name = name
+        self.workers = workers
+        self._gate = gate
+        self._deliver = deliver
+        self._log = log
+        self._codes: dict[int, bytes] = {}
+        self._setup = setup(self._log_from_worker, self._codes.__getitem__)
+        self._waiting: deque[Task] = deque()
+        self._lock = threading.Lock()
+        self._ready: deque[Task] = deque()
+        self._wake_when_drawn = False
+        self._idle_slots: list[_Slot] = []
+        self._slots: set[_Slot] = set()
+        self._running = 0
+        self._operations: set[Task] = set()
+        self._given_up = threading.Event()
+        self._closing: list[Future[None]] = []
+        self._submitted = self._completed = self._failed = self._timed_out = 0
+        self._rejected = self._abandoned = self._late = 0
+        self._pending = 0
+
+    # ---- the way in, loop thread
+
+    def add_code(self, code: int, bytecode: bytes) -> None:
+        """Make the bytecode of a prototype known, before the first task that uses it."""
+        self._codes[code] = bytecode
+
+    def submit(self, task: Task) -> None:
+        """Take a task. Its outcome is delivered exactly once, unless `detach` came before."""
+        self._submitted += 1
+        self._pending += 1
+        self._waiting.append(task)
+        self._gate.pump_soon(self)
+
+    def reject(self, count: int) -> None:
+        """Count tasks that the script's side refused because the queue was full."""
+        self._submitted += count
+        self._rejected += count
+
+    @property
+    def pending(self) -> int:
+        """Tasks submitted and not settled."""
+        return self._pending
+
+    @property
+    def settled(self) -> int:
+        """Tasks settled so far, however they ended."""
+        return self._completed + self._failed + self._abandoned
+
+    def stats(self) -> AsyncStats:
+        """Counts at this moment."""
+        return AsyncStats(
+            submitted=self._submitted,
+            completed=self._completed,
+            failed=self._failed,
+            timed_out=self._timed_out,
+            rejected=self._rejected,
+            abandoned=self._abandoned,
+            pending=self._pending,
+            late_results=self._late,
+            stuck_threads=sum(not closing.done() for closing in self._closing),
+        )
+
+    # ---- starting, loop thread
+
+    def pump(self) -> None:
+        """Start whatever may start now."""
+        while self._waiting:
+            if self._waiting[0].is_lua:
+                self._ready_lua_tasks()
+                continue
+            if not self._start_operation():
+                return
+        self._start_workers()
+
+    def _ready_lua_tasks(self) -> None:
+        """Hand the Lua tasks at the head of the queue to the workers."""
+        with self._lock:
+            while self._waiting and self._waiting[0].is_lua:
+                self._ready.append(self._waiting.popleft())
+        self._start_workers()
+
+    def _start_workers(self) -> None:
+        for _ in range(min(len(self._ready) - self._undrawn_runs(), self.workers - self._running)):
+            self._start_worker()
+
+    def _undrawn_runs(self) -> int:
+        """Drain runs started that have not drawn a task yet: each will draw one."""
+        return sum(not slot.holding for slot in self._slots)
+
+    def _start_worker(self) -> None:
+        slot = self._idle_slots.pop() if self._idle_slots else _Slot()
+        if slot.worker is None:
+            slot.worker = LuaWorker(self._setup, lambda more, *flat: self._exchange(slot, more, flat))
+        self._slots.add(slot)
+        self._running += 1
+        run = self._gate.loop.run_in_executor(slot.worker.executor, slot.worker.drain)
+        run.add_done_callback(lambda done: self._run_ended(slot, done))
+
+    def _run_ended(self, slot: _Slot, done: asyncio.Future[int]) -> None:
+        failure = None if done.cancelled() else done.exception()
+        if slot.orphaned:
+            return
+        self._slots.discard(slot)
+        self._running -= 1
+        if failure is not None:
+            self._fail_held(slot, failure)
+        self._idle_slots.append(slot)
+        self._gate.collect()
+        self.pump()
+
+    def _fail_held(self, slot: _Slot, failure: BaseException) -> None:
+        """A drain run that raised took its tasks with it and leaves a state that can't be trusted."""
+        assert slot.worker is not None
+        slot.worker.executor.submit(slot.worker.reset)
+        held = list(slot.holding.values())
+        slot.holding.clear()
+        self._settle([Outcome(task, Status.FAILED, f"worker failed: {failure}".encode()) for task in held])
+
+    def _start_operation(self) -> bool:
+        """Start the file operation at the head. False when it has to wait."""
+        with self._lock:
+            if self._ready:
+                self._wake_when_drawn = True
+        self._start_workers()
+        if self._ready or self._running >= self.workers:
+            return False
+        task = self._waiting[0]
+        reads, writes = touched_paths(task)
+        if not self._gate.paths.acquire(reads, writes):
+            self._gate.paths.wait(lambda: self._gate.pump_soon(self))
+            return False
+        self._waiting.popleft()
+        self._running += 1
+        task.phase = Phase.RUNNING
+        self._operations.add(task)
+        self._gate.start_soon(self._operate, task, reads, writes)
+        return True
+
+    async def _operate(self, task: Task, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
+        wrong = await perform(task, self._given_up, self._gate.file_threads)
+        self._gate.paths.release(reads, writes)
+        self._operations.discard(task)
+        self._running -= 1
+        if wrong is None:
+            self._gate.give(self, [Outcome(task, Status.DONE)])
+        else:
+            self._gate.give(self, [Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))])
+        self.pump()
+
+    # ---- the worker's side
+
+    def _exchange(self, slot: _Slot, more: bool, flat: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Results in, tasks out. On a worker's thread."""
+        if flat:
+            self._take_results(slot, flat)
+        if not more or slot.orphaned:
+            return None
+        with self._lock:
+            chunk = self._draw()
+            slot.holding.update((task.id, task) for task in chunk)
+            wake = self._wake_when_drawn and not self._ready
+            if wake:
+                self._wake_when_drawn = False
+        if wake:
+            self._gate.call_threadsafe(self.pump)
+        if not chunk:
+            return None
+        if chunk[0].timeout:
+            self._gate.call_threadsafe(self._watch, slot, chunk[0])
+        return tuple(value for task in chunk for value in (task.id, task.code, task.upvalues, task.data))
+
+    def _draw(self) -> list[Task]:
+        """The next tasks for one worker. A task with a timeout goes alone, so that its time is its own."""
+        limit = _CHUNK if self.workers == 1 else 1
+        chunk: list[Task] = []
+        now = time.monotonic()
+        while self._ready and len(chunk) < limit:
+            if self._ready[0].timeout and chunk:
+                break
+            task = self._ready.popleft()
+            task.phase, task.started = Phase.RUNNING, now
+            chunk.append(task)
+            if task.timeout:
+                break
+        return chunk
+
+    def _take_results(self, slot: _Slot, flat: tuple[Any, ...]) -> None:
+        with self._lock:
+            outcomes = [
+                Outcome(task, Status(status), value if isinstance(value, bytes) else None, trace or b"")
+                for task_id, status, value, trace in zip(*[iter(flat)] * 4, strict=True)
+                if (task := slot.holding.pop(task_id, None)) is not None
+            ]
+        if outcomes:
+            self._gate.give(self, outcomes)
+
+    def _log_from_worker(self, level: int, text: bytes) -> None:
+        self._gate.call_threadsafe(self._log, level, text)
+
+    # ---- timeouts, loop thread
+
+    def _watch(self, slot: _Slot, task: Task) -> None:
+        left = task.started + task.timeout - time.monotonic()
+        self._gate.loop.call_later(max(left, 0.0), self._time_out, slot, task)
+
+    def _time_out(self, slot: _Slot, task: Task) -> None:
+        """The task is over its time: say so, leave its worker to it, and let another take the slot."""
+        self._gate.collect()
+        if task.phase is not Phase.RUNNING or slot.orphaned:
+            return
+        self._orphan(slot)
+        self._settle([Outcome(task, Status.FAILED, b"timeout", timed_out=True)])
+        self.pump()
+
+    def _orphan(self, slot: _Slot) -> None:
+        with self._lock:
+            slot.orphaned = True
+        self._slots.discard(slot)
+        self._running -= 1
+        assert slot.worker is not None
+        self._closing.append(slot.worker.close())
+
+    # ---- the way back, loop thread
+
+    def settle(self, outcomes: list[Outcome]) -> None:
+        """Take outcomes that workers and operations gave; late ones of settled tasks are dropped and counted."""
+        fresh = [outcome for outcome in outcomes if outcome.task.phase is not Phase.SETTLED]
+        self._late += len(outcomes) - len(fresh)
+        self._settle(fresh)
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            outcome.task.phase = Phase.SETTLED
+            self._pending -= 1
+            if outcome.status is Status.ABANDONED:
+                self._abandoned += 1
+            elif outcome.status is Status.FAILED:
+                self._failed += 1
+                self._timed_out += outcome.timed_out
+            else:
+                self._completed += 1
+        if outcomes:
+            self._deliver(outcomes)
+
+    # ---- the end, loop thread
+
+    def detach(self, settled: Callable[[list[Outcome]], None]) -> None:
+        """The plugin is gone: what is queued is still done, results are dropped and counted, `settled` gets the outcomes."""
+
+        def drop(outcomes: list[Outcome]) -> None:
+            self._late += sum(
+                outcome.status is Status.RESULT and bool(outcome.task.wants & WANTS_RESULT) for outcome in outcomes
+            )
+            settled(outcomes)
+
+        self._deliver = drop
+
+    def abandon(self) -> None:
+        """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
+        self._given_up.set()
+        self._gate.collect(all_of_it=True)
+        with self._lock:
+            lost: list[Task] = [*self._waiting, *self._ready]
+            self._waiting.clear()
+            self._ready.clear()
+            busy = [slot for slot in self._slots if slot.holding]
+            for slot in busy:
+                lost.extend(slot.holding.values())
+        lost.extend(self._operations)
+        for slot in busy:
+            self._orphan(slot)
+        self._settle([Outcome(task, Status.ABANDONED) for task in lost if task.phase is not Phase.SETTLED])
+
+    def close(self) -> list[Future[None]]:
+        """Ask all workers to end, when all tasks are settled. The futures are done when the workers have ended."""
+        for slot in (*self._idle_slots, *self._slots):
+            if slot.worker is not None:
+                self._closing.append(slot.worker.close())
+        self._idle_slots.clear()
+        return self._closing

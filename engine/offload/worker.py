@@ -1,0 +1,116 @@
+"""A worker: one thread, and the Lua state that lives and dies on it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from engine.vm import LuaState
+from lua_api import install_worker
+
+HOLD_SECONDS = 0.001
+"""How long results of a chunk may wait for the tasks behind them."""
+
+
+class WorkerThread(Executor):
+    """An executor of one daemon thread, so that a task that never ends can't keep the process from ending.
+
+    `submit` may be called from any thread; jobs run in order.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._ended: Future[None] = Future()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Queue a call."""
+        assert not kwargs
+        future: Future[Any] = Future()
+        self._jobs.put((future, fn, args))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """End the thread after the jobs that are queued."""
+        self.end()
+        if wait:
+            self._thread.join()
+
+    def end(self) -> Future[None]:
+        """End the thread after the jobs that are queued. The future is done when it has nothing left to do."""
+        self._jobs.put(None)
+        return self._ended
+
+    def _loop(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, fn, args = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args))
+                except BaseException as exc:
+                    future.set_exception(exc)
+            del job, future, fn, args  # nothing of a job may live on while the thread waits for the next
+        self._ended.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a worker's state is built from; the callables may be called on the worker's thread."""
+
+    name: str
+    settings: Mapping[str, Any]
+    directory: str
+    roots: Sequence[str]
+    log: Callable[[int, bytes], None]
+    load_code: Callable[[int], bytes]
+
+
+class LuaWorker:
+    """One worker of a plugin. Made on the loop thread; `drain` and the closing run on its own."""
+
+    def __init__(self, setup: WorkerSetup, exchange: Callable[..., Any]) -> None:
+        """`exchange(more, *results)` is called on the worker's thread: results go in, the next tasks come out."""
+        self.executor = WorkerThread(setup.name)
+        self._setup = setup
+        self._exchange = exchange
+        self._state: LuaState | None = None
+        self._drain: Callable[[float], int] | None = None
+
+    def drain(self) -> int:
+        """Run tasks until `exchange` gives none; how many were run. An executor job is one such drain run."""
+        if self._drain is None:
+            self._build()
+        assert self._drain is not None
+        return self._drain(HOLD_SECONDS)
+
+    def reset(self) -> None:
+        """Drop the state; the next drain run builds another. On the worker's thread."""
+        self._drain = None
+        if self._state is not None:
+            self._state.close()
+            self._state = None
+
+    def close(self) -> Future[None]:
+        """Ask the thread to drop its state and end. The future is done when the state is gone."""
+        self.executor.submit(self.reset)
+        return self.executor.end()
+
+    def _build(self) -> None:
+        setup = self._setup
+        self._state = LuaState()
+        self._drain = install_worker(
+            self._state,
+            setup.settings,
+            setup.log,
+            load_code=setup.load_code,
+            exchange=self._exchange,
+            clock=time.monotonic,
+            directory=setup.directory,
+            roots=setup.roots,
+        )

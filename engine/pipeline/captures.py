@@ -1,0 +1,127 @@
+"""Reading a capture: decode in slices, streams to files, flows to records. Loop thread only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from engine.capture.decoder import Decoder, EventKind, StreamEvent
+from engine.capture.extract import FileExtractor
+from engine.capture.source import MappedCapture, open_capture
+from engine.values.records import Flow
+from engine.values.stats import DecodeStats, HttpStats
+
+_FIRST_STEP = 256  # packets; a step grows and shrinks to fill a slice of time
+_LARGEST_STEP = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A capture file as a source: pcap or pcapng, also compressed with gzip. Times of its packets are stream time."""
+
+    path: str | Path
+
+
+class CaptureRun:
+    """One pass over a capture."""
+
+    def __init__(
+        self, mapped: MappedCapture, decoder: Decoder, extractor: FileExtractor | None, slice_seconds: float
+    ) -> None:
+        """Without an extractor only flows are counted."""
+        self._mapped = mapped
+        self._decoder = decoder
+        self._extractor = extractor
+        self._slice = slice_seconds
+        self._step = _FIRST_STEP
+
+    async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
+        """To the end of the capture. `follow(time)` hears of stream time; `breathe` is awaited between slices."""
+        self._decoder.begin(self._mapped)
+        done = False
+        while not done:
+            began = time.perf_counter()
+            batch = self._decoder.step(self._step)
+            if batch.packets:
+                follow(batch.time)
+            done = batch.done
+            await self._handle(batch.events, began, breathe)
+            self._adapt(batch.packets, time.perf_counter() - began)
+            await breathe()
+        done = False
+        while not done:
+            batch = self._decoder.finish()
+            done = batch.done
+            await self._handle(batch.events, time.perf_counter(), breathe)
+            await breathe()
+
+    def _adapt(self, packets: int, seconds: float) -> None:
+        if seconds > self._slice:
+            self._step = max(self._step // 2, 16)
+        elif seconds < self._slice / 2 and packets >= self._step:
+            self._step = min(self._step * 2, _LARGEST_STEP)
+
+    async def _handle(self, events: list[StreamEvent], began: float, breathe: Callable[[], Awaitable[None]]) -> None:
+        """Feed the extractor; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
+        if self._extractor is None:
+            return
+        for event in events:
+            self._feed(self._extractor, event)
+            if time.perf_counter() - began > self._slice:
+                await breathe()
+                began = time.perf_counter()
+
+    def _feed(self, extractor: FileExtractor, event: StreamEvent) -> None:
+        if event.kind == EventKind.DATA:
+            if not extractor.data(event.stream, event.direction, event.position, event.time, event.data):
+                self._decoder.ignore(event.stream)
+        elif event.kind == EventKind.OPEN:
+            flow = self._decoder.flow_key(event.stream)
+            extractor.open(event.stream, flow, self._decoder.roles_known(event.stream), event.time)
+        elif event.kind == EventKind.GAP:
+            extractor.gap(event.stream, event.direction, event.position, event.length, event.time)
+        else:
+            extractor.end(event.stream, event.time)
+
+    def flows(self) -> Iterator[list[Flow]]:
+        """The flow records, some thousand at a time."""
+        return self._decoder.flow_records()
+
+    def decode_stats(self) -> DecodeStats:
+        """Counts of packets, flows and streams so far."""
+        return self._decoder.stats()
+
+    def http_stats(self) -> HttpStats:
+        """Counts of HTTP messages and bodies so far."""
+        return self._extractor.stats() if self._extractor is not None else HttpStats()
+
+    def close(self) -> None:
+        """Give up files that are open, the Lua state and the mapping. Idempotent."""
+        if self._extractor is not None:
+            self._extractor.close()
+        self._decoder.close()
+        self._mapped.close()
+
+
+def open_run(
+    source: Capture, make_decoder: Callable[[], Decoder], extractor: FileExtractor | None, slice_seconds: float
+) -> CaptureRun:
+    """Open a capture. Raises `CaptureError` when it can't be read."""
+    mapped = open_capture(source.path)
+    try:
+        return CaptureRun(mapped, make_decoder(), extractor, slice_seconds)
+    except BaseException:
+        mapped.close()
+        raise
+
+
+def add_decode(left: DecodeStats, right: DecodeStats) -> DecodeStats:
+    """The sum of two runs' counts."""
+    return DecodeStats(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})
+
+
+def add_http(left: HttpStats, right: HttpStats) -> HttpStats:
+    """The sum of two runs' counts."""
+    return HttpStats(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})

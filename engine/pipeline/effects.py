@@ -1,0 +1,191 @@
+"""What hooks left in their outboxes becomes records, tasks and deliveries. Loop thread only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.capture.ramfs import Ramfs
+from engine.offload import Task
+from engine.pipeline.deliveries import Deliveries
+from engine.pipeline.records import RecordBus
+from engine.plugins.plugin import Plugin
+from engine.stream.counters import Counters
+from engine.values.flowkeys import endpoints
+from engine.values.records import Alert, Edge, FlowUpdate, KeyInfo, Resource
+from engine.vm.state import text
+from lua_api import Effect
+
+_HOST_GROUP = "{4CD742B1-C1CA-4708-BE78-0FCA2EB01A86}"
+_PORT_GROUP = "{C51B48D4-7876-479E-B0D9-BD9EFF03CE2E}"
+_PROTOCOL_GROUP = "{E89BCD56-30AD-40F5-B1C8-8B7683F440BD}"
+
+
+class Effects:
+    """Applies the effects of plugins, in the order in which they arose."""
+
+    def __init__(
+        self,
+        bus: RecordBus,
+        counters: Counters,
+        deliveries: Deliveries,
+        ramfs: Callable[[], Ramfs],
+        plugins: Sequence[Plugin],
+        on_error: Callable[[Plugin, str, str, str], None],
+    ) -> None:
+        """`on_error(plugin, hook, message, traceback)`; `plugins` is the live list of the engine."""
+        self._bus = bus
+        self._counters = counters
+        self._deliveries = deliveries
+        self._ramfs = ramfs
+        self._plugins = plugins
+        self._on_error = on_error
+        self.alerts = 0
+        self.resources = 0
+        self._handlers: dict[int, Callable[..., None]] = {
+            Effect.ERROR: self._error,
+            Effect.COUNTER: self._counter,
+            Effect.KEY_INFO: self._key_info,
+            Effect.ALERT: self._alert,
+            Effect.RESOURCE: self._resource,
+            Effect.FLOW_UPDATE: self._flow_update,
+            Effect.EDGE: self._edge,
+            Effect.FLOW_EDGES: self._flow_edges,
+            Effect.MESSAGE: self._message,
+            Effect.DISABLE_REASSEMBLY: self._disable_reassembly,
+            Effect.CODE: self._code,
+            Effect.SCHEDULE: self._schedule,
+            Effect.FILE_OPERATION: self._file_operation,
+            Effect.REJECTED: self._rejected,
+        }
+
+    def take(self, plugin: Plugin) -> None:
+        """Empty a plugin's outbox."""
+        if plugin.closed:
+            return
+        for code, values in plugin.take():
+            self._handlers[code](plugin, *values)
+
+    def _error(self, plugin: Plugin, hook: bytes, message: bytes, traceback: bytes) -> None:
+        self._on_error(plugin, text(hook), text(message), text(traceback or b""))
+
+    def _counter(self, _plugin: Plugin, group: bytes, key: bytes, meter: float, value: float) -> None:
+        self._counters.add(text(group), text(key), int(meter), value)
+
+    def _key_info(self, _plugin: Plugin, group: bytes, key: bytes, name: bytes, value: bytes) -> None:
+        self._bus.publish(KeyInfo(text(group), text(key), text(name), text(value)))
+
+    def _alert(
+        self,
+        plugin: Plugin,
+        time: float,
+        group: bytes,
+        flow: bytes,
+        sigid: bytes,
+        classification: bytes,
+        priority: float,
+        message: bytes,
+        status: bytes,
+    ) -> None:
+        self.alerts += 1
+        alert = Alert(
+            group=text(group),
+            flow=text(flow),
+            sigid=text(sigid),
+            classification=text(classification),
+            priority=int(priority),
+            message=text(message),
+            status=text(status),
+            script=plugin.script,
+            time=time,
+        )
+        self._bus.publish(alert)
+        self._deliveries.alert(self._plugins, alert, (flow, sigid, classification, message, status))
+
+    def _resource(self, plugin: Plugin, time: float, group: bytes, flow: bytes, uri: bytes, contents: bytes) -> None:
+        self.resources += 1
+        resource = Resource(text(group), text(flow), text(uri), text(contents), plugin.script, time)
+        self._bus.publish(resource)
+        self._deliveries.resource(self._plugins, resource, (flow, uri, contents))
+
+    def _flow_update(self, plugin: Plugin, time: float, flow: bytes, name: bytes, value: bytes) -> None:
+        self._bus.publish(FlowUpdate(text(flow), text(name), text(value), plugin.script, time))
+
+    def _edge(self, _plugin: Plugin, from_group: bytes, from_key: bytes, to_group: bytes, to_key: bytes) -> None:
+        self._bus.publish(Edge(text(from_group), text(from_key), text(to_group), text(to_key)))
+
+    def _flow_edges(self, _plugin: Plugin, flow: bytes, group: bytes, key: bytes) -> None:
+        """Edges both ways between a vertex and both addresses, the port and the protocol of a flow (spec 3.1)."""
+        ends = endpoints(text(flow))
+        if ends is None:
+            return
+        vertex = (text(group), text(key))
+        others = (
+            (_HOST_GROUP, ends.a_ip),
+            (_HOST_GROUP, ends.z_ip),
+            (_PORT_GROUP, ends.z_port),
+            (_PROTOCOL_GROUP, ends.protocol),
+        )
+        for other in others:
+            self._bus.publish(Edge(*vertex, *other))
+            self._bus.publish(Edge(*other, *vertex))
+
+    def _message(self, _plugin: Plugin, side: bytes, addressed: bool, message_id: bytes, message: bytes) -> None:
+        self._deliveries.message(self._plugins, side.decode(), addressed, message_id, message)
+
+    def _disable_reassembly(self, _plugin: Plugin, _flow: bytes) -> None:
+        """No hook here gets payload of a flow that it could give up: files need every byte."""
+
+    def _code(self, plugin: Plugin, code: int, bytecode: bytes) -> None:
+        assert plugin.queue is not None
+        plugin.queue.add_code(code, bytecode)
+
+    def _schedule(
+        self,
+        plugin: Plugin,
+        task_id: int,
+        lease: int,
+        wants: int,
+        code: int,
+        upvalues: bytes,
+        data: bytes,
+        timeout: float,
+    ) -> None:
+        self._submit(
+            plugin,
+            Task(
+                task_id,
+                lease,
+                "schedule",
+                wants=wants,
+                code=code,
+                upvalues=upvalues,
+                data=data,
+                timeout=timeout,
+            ),
+        )
+
+    def _file_operation(
+        self, plugin: Plugin, task_id: int, lease: int, method: bytes, source: bytes, target: bytes, position: int
+    ) -> None:
+        task = Task(task_id, lease, method.decode(), target=_absolute(target), position=int(position))
+        if task.method == "copybuffer":
+            task.data = source
+        elif source:
+            task.source = _absolute(source)
+        self._submit(plugin, task)
+
+    def _submit(self, plugin: Plugin, task: Task) -> None:
+        assert plugin.queue is not None
+        if task.lease:
+            self._ramfs().hold(task.lease)
+        plugin.queue.submit(task)
+
+    def _rejected(self, plugin: Plugin, count: Any) -> None:
+        assert plugin.queue is not None
+        plugin.queue.reject(int(count))
+
+
+def _absolute(path: bytes) -> str:
+    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - pathlib would keep ".."

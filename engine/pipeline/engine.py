@@ -1,0 +1,483 @@
+"""The engine: what an asyncio program embeds. It owns the plugins, the pipeline and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from engine.capture.decoder import Decoder
+from engine.capture.extract import FileExtractor
+from engine.capture.ramfs import Ramfs
+from engine.offload import Gate, Outcome, Status, TaskQueue
+from engine.offload.worker import WorkerSetup
+from engine.pipeline.captures import Capture, CaptureRun, add_decode, add_http, open_run
+from engine.pipeline.deliveries import Deliveries
+from engine.pipeline.effects import Effects
+from engine.pipeline.events import Event, EventDoor, as_list
+from engine.pipeline.logs import ScriptLog
+from engine.pipeline.records import RecordBus, Sink, Subscription
+from engine.plugins.blocks import Side
+from engine.plugins.filex import FilexVotes
+from engine.plugins.loader import load_plugins, read_script
+from engine.plugins.plugin import Plugin, ScriptFile
+from engine.stream.counters import Counters
+from engine.values.clock import Clock
+from engine.values.config import Config
+from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
+from engine.values.records import Summary
+from engine.values.stats import AsyncStats, DecodeStats, EngineStats, HttpStats, PluginStats
+from lua_api import API_VERSION
+
+_ids = itertools.count(1)  # `T.contextid`: unique in the process, as states of several engines may share files
+
+
+class Engine:
+    """Runs Lua plugins inside an asyncio program.
+
+    Use it as an async context manager; everything it starts ends with the block. All methods are for the loop's
+    thread, but `emit_threadsafe`. It installs no signal handlers and leaves the loop policy alone.
+    """
+
+    def __init__(
+        self, scripts: Iterable[str | Path] = (), *, config: Config | None = None, sinks: Iterable[Sink] = ()
+    ) -> None:
+        """`scripts` are loaded on entry; those that fail are in `load_errors`, and the others run."""
+        self.config = config or Config()
+        self.load_errors: tuple[ScriptLoadError, ...] = ()
+        self._scripts = tuple(scripts)
+        self._clock = Clock()
+        self._plugins: list[Plugin] = []
+        self._bus = RecordBus(sinks)
+        self._log = ScriptLog(self._bus.publish, self._clock.now)
+        self._counters = Counters()
+        self._deliveries = Deliveries(self.config.message_limit, self._inbox_full)
+        self._door = EventDoor(self.config.event_limit, self._plugins, self._clock.now)
+        self._ramfs_directory: Ramfs | None = None
+        self._effects = Effects(
+            self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error
+        )
+        self._run: CaptureRun | None = None
+        self._decoded, self._http = DecodeStats(), HttpStats()
+        self._gate: Gate | None = None
+        self._group: anyio.abc.TaskGroup | None = None
+        self._work_scheduled = False
+        self._yielded = 0.0
+        self._tasks = AsyncStats()
+        self._final_plugin_stats: tuple[PluginStats, ...] = ()
+        self._began = 0.0
+
+    # ---- lifecycle
+
+    async def __aenter__(self) -> Self:
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._gate = Gate(self._group.start_soon)
+        self._began = time.monotonic()
+        try:
+            await self._load_all()
+        except BaseException:
+            await self._stop(drain_seconds=0.0)
+            await self._group.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _load_all(self) -> None:
+        errors = []
+        for path in self._scripts:
+            try:
+                await self.load(path)
+            except ScriptLoadError as exc:
+                errors.append(exc)
+        self.load_errors = tuple(errors)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        assert self._group is not None
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(self._group.__aexit__)
+            with anyio.CancelScope(shield=True):
+                # Leaving by an exception or a cancellation does not wait for queued work.
+                await self._stop(drain_seconds=self.config.drain_seconds if exc_type is None else 0.0)
+            self._group.cancel_scope.cancel()
+        return None
+
+    async def _stop(self, *, drain_seconds: float) -> None:
+        assert self._gate is not None
+        if drain_seconds:
+            await self._finish_work(drain_seconds)
+        self._door.drop_all()
+        gate = self._gate
+        for plugin in list(self._plugins):
+            if plugin.queue is not None:
+                plugin.queue.abandon()
+            plugin.onunload(self._clock.now())
+            self._effects.take(plugin)
+        for plugin in list(self._plugins):
+            if plugin.queue is not None:
+                plugin.queue.abandon()  # what onunload asked for comes too late to be done
+        await gate.close()
+        self._tasks = gate.stats()
+        self._final_plugin_stats = tuple(plugin.stats() for plugin in self._plugins)
+        for plugin in self._plugins:
+            plugin.close()
+        self._plugins.clear()
+        self._door.plugins_changed()
+        if self._ramfs_directory is not None:
+            self._ramfs_directory.close()
+        self._gate = None
+        self._publish_counters()
+        self._bus.publish(self._summary())
+        await self._bus.close()
+
+    async def _finish_work(self, seconds: float) -> None:
+        """Drain events, deliveries and tasks, which cause one another, until all are done or the time is over."""
+        assert self._gate is not None
+        until = time.monotonic() + seconds
+        while True:
+            await self._work_off()
+            left = until - time.monotonic()
+            if not await self._gate.drain(max(left, 0.0)):
+                return
+            if not (self._deliveries.pending or self._door.pending or self._gate.pending):
+                return
+
+    # ---- plugins
+
+    async def load(self, script: str | Path) -> tuple[str, ...]:
+        """Load a script; names of the blocks that run now. Raises `ScriptLoadError`, which is logged, too."""
+        self._running("load a script")
+        try:
+            file = read_script(script)
+            return tuple(plugin.block.name for plugin in self._start_plugins(file))
+        except ScriptLoadError as exc:
+            self._log.error(exc)
+            raise
+
+    def _start_plugins(self, file: ScriptFile) -> list[Plugin]:
+        started = []
+        for plugin in load_plugins(file, self._settings, self._log.writer(file.name)):
+            plugin.slow_seconds = self.config.slow_hook_seconds
+            plugin.on_slow = self._slow_hook
+            plugin.on_error = self._script_error
+            plugin.queue = self._make_queue(plugin, file)
+            answer = plugin.onload(self._clock.now())
+            if answer is True:
+                self._plugins.append(plugin)
+                started.append(plugin)
+            self._effects.take(plugin)
+            if answer is not True:
+                self._discard(plugin, f"onload {'raised' if answer is None else 'returned false'}")
+        self._door.plugins_changed()
+        self._wake()
+        return started
+
+    def _discard(self, plugin: Plugin, reason: str) -> None:
+        self._log.write(plugin.script, "INFO", f"{plugin.block.name or 'the script'} is disabled: {reason}")
+        self._detach(plugin)
+
+    def _make_queue(self, plugin: Plugin, file: ScriptFile) -> TaskQueue:
+        assert self._gate is not None
+        settings = self._settings(plugin.block.side)
+
+        def setup(log: Any, load_code: Any) -> WorkerSetup:
+            name = f"offpath-{file.name}"
+            return WorkerSetup(name, settings, file.directory, tuple(file.roots), log, load_code)
+
+        queue = TaskQueue(
+            self._gate,
+            name=plugin.label,
+            workers=plugin.description.workers or self.config.workers or 1,
+            setup=setup,
+            deliver=lambda outcomes: self._deliver(plugin, outcomes),
+            log=self._log.writer(file.name),
+        )
+        self._gate.add(queue)
+        return queue
+
+    async def unload(self, script: str | Path) -> None:
+        """Unload a script by file name: onunload runs, async work that is queued is done, its results are dropped.
+
+        Raises `EngineError` when no such script is loaded.
+        """
+        self._running("unload a script")
+        name = Path(script).name
+        found = [plugin for plugin in self._plugins if plugin.script == name]
+        if not found:
+            loaded = ", ".join(sorted({plugin.script for plugin in self._plugins})) or "none"
+            raise EngineError(f"{name}: is not loaded, there are: {loaded}")
+        for plugin in found:
+            plugin.onunload(self._clock.now())
+            self._effects.take(plugin)
+            self._plugins.remove(plugin)
+            self._detach(plugin)
+        self._door.plugins_changed()
+        await self._bus.flush()
+
+    def _detach(self, plugin: Plugin) -> None:
+        """Close a plugin's state; its queue goes on until it is empty or the deadline is over."""
+        assert plugin.queue is not None and self._group is not None
+        queue = plugin.queue
+        queue.detach(lambda outcomes: self._let_go(plugin, outcomes))
+        plugin.close()
+        self._group.start_soon(self._end_queue, queue)
+
+    async def _end_queue(self, queue: TaskQueue) -> None:
+        gate = self._gate
+        if gate is None:
+            return
+        await gate.drain(self.config.drain_seconds, queue=queue)
+        await gate.close_queue(queue)
+
+    def _settings(self, side: Side) -> Mapping[str, Any]:
+        number = next(_ids)
+        config = self.config
+        return {
+            "contextid": number,
+            "probeid": "probe0",
+            "probeversion": API_VERSION,
+            "context_name": "default",
+            "args": config.args,
+            "side": side,
+            "instanceid": "0" if side == "backend" else f"{0x77B0000 + number:07X}",
+            "homenets": list(config.homenets),
+            "config": dict(config.settings),
+            "configfile": "",
+            "domain_configfile": "",
+            "queue_limit": config.queue_limit,
+        }
+
+    # ---- events
+
+    async def emit(self, topic: str, event: Event) -> None:
+        """Give an event to the plugins whose topics match; they have handled it when this returns.
+
+        A hook that raises is logged and counted. Raises `TypeError` naming a field that Lua can't hold.
+        """
+        await self.emit_batch(topic, [event])
+
+    async def emit_batch(self, topic: str, events: Iterable[Event]) -> None:
+        """The same for several events of one topic, in one crossing per plugin and 64 events."""
+        self._running("emit an event")
+        batch = as_list(events)
+        for at in range(0, len(batch), 1_000):
+            self._door.handle(topic, batch[at : at + 1_000])
+            self._take_all(self._door.listeners(topic))
+            if time.monotonic() - self._yielded > self.config.slice_seconds:
+                await asyncio.sleep(0)
+                self._yielded = time.monotonic()
+
+    def emit_nowait(self, topic: str, event: Event) -> bool:
+        """Leave an event to be handled soon. False, and counted as dropped, when `event_limit` of them wait."""
+        self._running("emit an event")
+        taken = self._door.post(topic, event)
+        self._wake()
+        return taken
+
+    def emit_threadsafe(self, topic: str, event: Event) -> bool:
+        """`emit_nowait` for any thread."""
+        gate = self._gate
+        if gate is None:
+            raise EngineClosedError("emit an event")
+        taken = self._door.post(topic, event)
+        if taken and self._door.pending == 1:
+            gate.call_threadsafe(self._wake)
+        return taken
+
+    # ---- sources
+
+    async def run(self, source: Capture) -> None:
+        """Read a source to its end, and wait until the work that it caused has settled.
+
+        The wait ends when nothing settles for `drain_seconds`; what is left goes on. Raises `CaptureError` when the
+        capture can't be read, and `EngineError` when another source is being read.
+        """
+        self._running("run a source")
+        if self._run is not None:
+            raise EngineError(f"cannot run {source.path}: another source is being read")
+        self._run = run = open_run(source, self._make_decoder, self._make_extractor(), self.config.slice_seconds)
+        try:
+            await run.read(self._clock.follow, self._breathe)
+            for records in run.flows():
+                for record in records:
+                    self._bus.publish(record)
+                await self._breathe()
+            await self._settle()
+            self._publish_counters()
+            await self._bus.flush()
+        finally:
+            run.close()
+            self._decoded = add_decode(self._decoded, run.decode_stats())
+            self._http = add_http(self._http, run.http_stats())
+            self._run = None
+            self._clock.release()
+
+    def _make_decoder(self) -> Decoder:
+        return Decoder(self.config.limits, streams=self._wants_streams())
+
+    def _wants_streams(self) -> bool:
+        filex = any(plugin.block.name == "filex_monitor" for plugin in self._plugins)
+        return filex or self._bus.wants("http") or self._bus.wants("file")
+
+    def _make_extractor(self) -> FileExtractor | None:
+        if not self._wants_streams():
+            return None
+        plugins = [plugin for plugin in self._plugins if plugin.block.name == "filex_monitor"]
+        votes = FilexVotes(plugins, lambda plugin, line: self._log.write(plugin.script, "WARN", line))
+        return FileExtractor(
+            self.config.limits, self._ramfs(), votes, self._bus.publish, chunk_bytes=self.config.chunk_bytes
+        )
+
+    async def _settle(self) -> None:
+        assert self._gate is not None
+        while True:
+            await self._work_off()
+            if not await self._gate.settle(patience=self.config.drain_seconds):
+                return
+            if not (self._deliveries.pending or self._door.pending or self._gate.pending):
+                return
+
+    async def _breathe(self) -> None:
+        """Between two slices of a source: effects, deliveries, sinks, and the loop's turn.
+
+        The source waits while some plugin's queue is half full, so that reading fast loses no tasks.
+        """
+        self._take_all(self._plugins)
+        await self._work_off()
+        await self._bus.flush()
+        await asyncio.sleep(0)
+        gate = self._gate
+        while gate is not None and gate.longest > self.config.queue_limit // 2:
+            await gate.progress()
+
+    # ---- work that hooks caused
+
+    def _take_all(self, plugins: Iterable[Plugin]) -> None:
+        for plugin in tuple(plugins):
+            self._effects.take(plugin)
+        if self._deliveries.pending:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have waiting events and deliveries handled in the next turn of the loop."""
+        if self._work_scheduled or self._gate is None:
+            return
+        self._work_scheduled = True
+        self._gate.loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        self._work_scheduled = False
+        if self._gate is None:
+            return
+        until = time.monotonic() + self.config.slice_seconds
+        while (self._door.pending or self._deliveries.pending) and time.monotonic() < until:
+            self._work_one()
+        if self._door.pending or self._deliveries.pending:
+            self._wake()
+
+    def _work_one(self) -> None:
+        now = self._clock.now()
+        if self._deliveries.pending:
+            self._effects.take(self._deliveries.deliver_one(now))
+            return
+        try:
+            self._take_all(self._door.handle_one())
+        except TypeError as exc:
+            self._log.write("emit", "ERROR", str(exc))
+
+    async def _work_off(self) -> None:
+        """Handle what waits, in slices, until nothing does."""
+        while self._door.pending or self._deliveries.pending:
+            self._work()
+            await asyncio.sleep(0)
+
+    def _deliver(self, plugin: Plugin, outcomes: list[Outcome]) -> None:
+        """Async work comes home: callbacks run, failures are logged, files may go."""
+        now = self._clock.now()
+        for outcome in outcomes:
+            if outcome.status is Status.FAILED:
+                self._failed_task(plugin, outcome)
+        if not plugin.closed:
+            plugin.complete(now, [each for each in outcomes if each.status is not Status.ABANDONED])
+            self._take_all((plugin,))
+        self._let_go(plugin, outcomes)
+
+    def _let_go(self, _plugin: Plugin, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.task.lease:
+                self._ramfs().release(outcome.task.lease)
+
+    def _failed_task(self, plugin: Plugin, outcome: Outcome) -> None:
+        message = (outcome.value or b"").decode("utf-8", "backslashreplace")
+        if not outcome.task.is_lua:
+            self._log.write(plugin.script, "ERROR", message)
+            return
+        self._script_error(plugin, "onexecute", message, outcome.traceback.decode("utf-8", "backslashreplace"))
+
+    def _script_error(self, plugin: Plugin, hook: str, message: str, traceback: str) -> None:
+        plugin.count_error(hook)
+        name = f"{plugin.block.name}.{hook}" if plugin.block.name else hook
+        self._log.error(ScriptError(plugin.script, name, message, traceback=traceback))
+
+    def _slow_hook(self, plugin: Plugin, hook: str, seconds: float) -> None:
+        self._log.write(plugin.script, "WARN", f"{plugin.block.name}.{hook} held the loop for {seconds * 1000:.1f} ms")
+
+    def _inbox_full(self, plugin: Plugin) -> None:
+        self._log.write(plugin.script, "WARN", f"{plugin.block.name}: too many messages wait, one was dropped")
+
+    # ---- what comes out
+
+    def subscribe(self, *kinds: str, limit: int | None = None) -> Subscription:
+        """A bounded subscription to records of some kinds, or of all. Raises `ConfigError` for an unknown kind."""
+        return self._bus.subscribe(kinds, limit or self.config.subscription_limit)
+
+    @property
+    def stats(self) -> EngineStats:
+        """Every count, at this moment; after the block, the final ones."""
+        run, gate = self._run, self._gate
+        return EngineStats(
+            decode=add_decode(self._decoded, run.decode_stats()) if run else self._decoded,
+            http=add_http(self._http, run.http_stats()) if run else self._http,
+            events=self._door.stats(),
+            messages=self._deliveries.stats(),
+            tasks=gate.stats() if gate else self._tasks,
+            records=self._bus.stats(),
+            alerts=self._effects.alerts,
+            resources=self._effects.resources,
+            script_errors=self._log.errors,
+            plugins=tuple(plugin.stats() for plugin in self._plugins) if gate else self._final_plugin_stats,
+        )
+
+    def _publish_counters(self) -> None:
+        for counter in self._counters.take():
+            self._bus.publish(counter)
+
+    def _summary(self) -> Summary:
+        return Summary(self._decoded.packets, time.monotonic() - self._began, flat_counts(self.stats))
+
+    def _ramfs(self) -> Ramfs:
+        if self._ramfs_directory is None:
+            self._ramfs_directory = Ramfs(self.config.ramfs)
+        return self._ramfs_directory
+
+    def _running(self, action: str) -> None:
+        if self._gate is None:
+            raise EngineClosedError(action)
+
+
+def flat_counts(stats: EngineStats) -> dict[str, int]:
+    """Every count under one name: those of packets, flows and HTTP as they are, the others with their group before."""
+    counts: dict[str, int] = {**asdict(stats.decode), **asdict(stats.http)}
+    for group, prefix in (("events", "events"), ("messages", "messages"), ("tasks", "tasks"), ("records", "records")):
+        counts.update({f"{prefix}_{name}": value for name, value in asdict(getattr(stats, group)).items()})
+    counts |= {"alerts": stats.alerts, "resources": stats.resources, "script_errors": stats.script_errors}
+    return counts

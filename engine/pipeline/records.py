@@ -1,0 +1,130 @@
+"""Where records go: sinks, which get every one, and subscriptions, which are bounded. Loop thread only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Protocol
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from engine.values.errors import ConfigError
+from engine.values.records import RECORD_TYPES, Record
+from engine.values.stats import RecordStats
+
+
+class Sink(Protocol):
+    """Takes every record of an engine. `flush` is awaited between slices of work, so that a slow sink slows the source."""
+
+    def write(self, record: Record) -> None:
+        """Take one record; must not block."""
+
+    async def flush(self) -> None:
+        """Bring what was taken to where it belongs."""
+
+    async def close(self) -> None:
+        """No record follows."""
+
+
+class Subscription:
+    """An async iterator of records. It ends when the engine does or when it is closed; a full one loses the newest."""
+
+    def __init__(
+        self,
+        receive: MemoryObjectReceiveStream[Record],
+        send: MemoryObjectSendStream[Record],
+        kinds: frozenset[str],
+    ) -> None:
+        self._receive = receive
+        self.send = send
+        self.kinds = kinds
+        self.dropped = 0
+        """Records lost because they were not taken in time."""
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Record:
+        try:
+            return await self._receive.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            raise StopAsyncIteration from None
+
+    def receive_nowait(self) -> Record | None:
+        """The next record if there is one waiting."""
+        try:
+            return self._receive.receive_nowait()
+        except (anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
+            return None
+
+    def close(self) -> None:
+        """End the subscription; what waits in it is dropped."""
+        self.send.close()
+        self._receive.close()
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class RecordBus:
+    """Hands records out."""
+
+    def __init__(self, sinks: Iterable[Sink]) -> None:
+        self._sinks = list(sinks)
+        self._subscriptions: list[Subscription] = []
+        self._made = self._delivered = self._dropped = 0
+
+    def subscribe(self, kinds: Iterable[str], limit: int) -> Subscription:
+        """A subscription to some kinds of records, or to all when none is named. Raises `ConfigError` for an unknown one."""
+        wanted = frozenset(kinds) or frozenset(RECORD_TYPES)
+        for kind in sorted(wanted - RECORD_TYPES.keys()):
+            raise ConfigError(f"no records of kind {kind!r}, there are {', '.join(sorted(RECORD_TYPES))}")
+        send, receive = anyio.create_memory_object_stream[Record](limit)
+        subscription = Subscription(receive, send, wanted)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def wants(self, kind: str) -> bool:
+        """Whether anyone takes records of a kind."""
+        return bool(self._sinks) or any(kind in each.kinds for each in self._subscriptions)
+
+    def publish(self, record: Record) -> None:
+        """Hand a record to all who want it."""
+        self._made += 1
+        for sink in self._sinks:
+            sink.write(record)
+        for subscription in tuple(self._subscriptions):
+            if record.kind in subscription.kinds:
+                self._send(subscription, record)
+
+    def _send(self, subscription: Subscription, record: Record) -> None:
+        try:
+            subscription.send.send_nowait(record)
+            self._delivered += 1
+        except anyio.WouldBlock:
+            subscription.dropped += 1
+            self._dropped += 1
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._subscriptions.remove(subscription)
+
+    async def flush(self) -> None:
+        """Let the sinks bring away what they have."""
+        for sink in self._sinks:
+            await sink.flush()
+
+    async def close(self) -> None:
+        """End all subscriptions, after what waits in them, and close the sinks."""
+        for subscription in self._subscriptions:
+            subscription.send.close()
+        for sink in self._sinks:
+            await sink.close()
+
+    def stats(self) -> RecordStats:
+        """Counts at this moment."""
+        return RecordStats(self._made, self._delivered, self._dropped)

@@ -1,0 +1,99 @@
+"""The one table of script types: which blocks there are, which side each is on, which hooks it has (spec 1.4, 2).
+
+A new type is a row here and an adapter per hook in lua_api/hooks.lua.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+Side = Literal["frontend", "backend"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockType:
+    """A script type."""
+
+    name: str
+    side: Side
+    hooks: frozenset[str] = frozenset()
+    """Hooks that are called."""
+    later: frozenset[str] = frozenset()
+    """Hooks of the spec that are not called yet."""
+    fields: frozenset[str] = frozenset()
+    group_field: str = ""
+    """The field that names the group of a monitor."""
+
+
+_FLUSH = frozenset({"onbeginflush", "flushfilter", "onflush", "onendflush", "onmetronome"})
+
+BLOCKS: dict[str, BlockType] = {
+    block.name: block
+    for block in (
+        BlockType(
+            "filex_monitor",
+            "frontend",
+            hooks=frozenset(
+                {"filter_flow", "filter", "onpayload_raw", "onpayload_http", "onfile_http", "onterminateflow"}
+            ),
+        ),
+        BlockType(
+            "resource_monitor",
+            "backend",
+            hooks=frozenset({"onnewresource"}),
+            later=_FLUSH,
+            fields=frozenset({"resource_guid"}),
+            group_field="resource_guid",
+        ),
+        BlockType(
+            "alert_monitor",
+            "backend",
+            hooks=frozenset({"onnewalert"}),
+            later=_FLUSH,
+            fields=frozenset({"alert_guid", "alert_name_match", "alert_name_regex"}),
+            group_field="alert_guid",
+        ),
+        BlockType("event_monitor", "frontend", hooks=frozenset({"onevent"}), fields=frozenset({"topics"})),
+    )
+}
+
+NO_BLOCK = BlockType("", "frontend")
+"""What a script without a block is: it has onload, onunload and onmessage only."""
+
+LATER_BLOCKS = frozenset(
+    {
+        "simplecounter",
+        "countergroup",
+        "alertgroup",
+        "resourcegroup",
+        "reassembly_handler",
+        "packet_storage",
+        "protocol_handler",
+        "inputfilter",
+        "messagemonitor",
+        "flowmonitor",
+        "channellistener",
+        "engine_monitor",
+        "cg_monitor",
+        "sg_monitor",
+        "fts_monitor",
+        "flowtracker",
+    }
+)
+"""Script types of the spec that are not run yet."""
+
+PLUGIN_FIELDS = frozenset({"id", "onload", "onunload", "onmessage", "message_subscriptions", "request_async_workers"})
+BLOCK_HOOKS = frozenset({"onload", "onunload"})
+
+
+def hint(name: str, known: frozenset[str]) -> str | None:
+    """The known name that an unknown one nearly is, if there is one."""
+    if name in known:
+        return None
+    folded = {each.replace("_", ""): each for each in known}
+    if name.lower().replace("_", "") in folded:
+        return folded[name.lower().replace("_", "")]
+    close = get_close_matches(name.lower(), known, n=1, cutoff=0.85)
+    return close[0] if close else None

@@ -1,0 +1,139 @@
+"""What a script says of itself: the table TrisulPlugin, read out of a state, checked, with hints for near misses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.plugins.blocks import BLOCK_HOOKS, BLOCKS, LATER_BLOCKS, NO_BLOCK, PLUGIN_FIELDS, BlockType, hint
+from engine.values.config import MAX_WORKERS
+from engine.values.errors import ScriptLoadError
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The `id` table with its defaults (spec 1.3)."""
+
+    name: str
+    description: str = ""
+    author: str = "Unleash"
+    version_major: int = 1
+    version_minor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A script that was found fit to be loaded."""
+
+    script: str
+    identity: Identity
+    blocks: tuple[BlockType, ...]
+    hooks: Mapping[str, frozenset[str]]
+    """Per block, the hooks that the script defines and that are called."""
+    topics: tuple[str, ...]
+    """Of event_monitor; empty for all."""
+    workers: int | None
+    """`request_async_workers`, or None when the script names no number."""
+    subscriptions: frozenset[str] | None
+    """`message_subscriptions`; None delivers everything."""
+    receives_messages: bool
+    warnings: tuple[str, ...]
+
+
+def describe(script: str, raw: bytes) -> Description:
+    """Judge what plugin.lua's `describe` gave. Raises `ScriptLoadError` naming the field that is wrong."""
+    told = json.loads(raw.decode("utf-8", "backslashreplace"))
+    fields, blocks = dict(told["fields"] or {}), dict(told["blocks"] or {})
+    found = tuple(BLOCKS[name] for name in BLOCKS if name in blocks)
+    return Description(
+        script=script,
+        identity=_identity(script, told.get("id")),
+        blocks=found or (NO_BLOCK,),
+        hooks={block.name: _hooks(block, blocks[block.name]) for block in found},
+        topics=_topics(script, blocks),
+        workers=_workers(script, fields.get("request_async_workers")),
+        subscriptions=_subscriptions(script, fields.get("message_subscriptions")),
+        receives_messages=fields.get("onmessage", {}).get("kind") == "function",
+        warnings=tuple(_warnings(fields, blocks)),
+    )
+
+
+def _identity(script: str, told: Any) -> Identity:
+    values = {name: shape["value"] for name, shape in (told or {}).items() if "value" in shape}
+    major, minor = values.get("version_major", 1), values.get("version_minor", 0)
+    return Identity(
+        name=str(values.get("name", script)),
+        description=str(values.get("description", "")),
+        author=str(values.get("author", "Unleash")),
+        version_major=major if isinstance(major, int) else 1,
+        version_minor=minor if isinstance(minor, int) else 0,
+    )
+
+
+def _hooks(block: BlockType, shapes: Any) -> frozenset[str]:
+    return frozenset(name for name, shape in dict(shapes or {}).items() if shape["kind"] == "function") & block.hooks
+
+
+def _workers(script: str, shape: Mapping[str, Any] | None) -> int | None:
+    if shape is None:
+        return None
+    value = shape.get("value")
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WORKERS:
+        return value
+    shown = repr(value) if value is not None else f"a {shape['kind']}"
+    raise ScriptLoadError(
+        script, "load", f"request_async_workers must be a whole number from 1 to {MAX_WORKERS}, not {shown}"
+    )
+
+
+def _strings(script: str, field: str, shape: Mapping[str, Any]) -> tuple[str, ...]:
+    items = shape.get("value")
+    if shape["kind"] == "string":
+        return (str(items),)
+    if shape["kind"] == "table" and isinstance(items, list) and all(isinstance(item, str) for item in items):
+        return tuple(items)
+    if shape["kind"] == "table" and items in ({}, None):
+        return ()
+    raise ScriptLoadError(script, "load", f"{field} must be an array of strings, not a {shape['kind']}")
+
+
+def _subscriptions(script: str, shape: Mapping[str, Any] | None) -> frozenset[str] | None:
+    if shape is None:
+        return None
+    return frozenset(_strings(script, "message_subscriptions", shape))
+
+
+def _topics(script: str, blocks: Mapping[str, Any]) -> tuple[str, ...]:
+    shapes = dict(blocks.get("event_monitor") or {})
+    if "topics" not in shapes:
+        return ()
+    return _strings(script, "event_monitor.topics", shapes["topics"])
+
+
+def _warnings(fields: Mapping[str, Any], blocks: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    if "id" not in fields:
+        warnings.append("TrisulPlugin.id is missing: give id = { name = ... }")
+    for name in sorted(blocks):
+        if name in LATER_BLOCKS:
+            warnings.append(f"scripts of type {name!r} are not run yet; the block is ignored")
+    known = frozenset(BLOCKS) | LATER_BLOCKS | PLUGIN_FIELDS
+    for name in sorted(fields):
+        if near := hint(name, known):
+            warnings.append(f"TrisulPlugin.{name} is no name that is known here: did you mean {near!r}?")
+    for name in sorted(set(blocks) & set(BLOCKS)):
+        warnings.extend(_block_warnings(BLOCKS[name], dict(blocks[name] or {})))
+    return warnings
+
+
+def _block_warnings(block: BlockType, shapes: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    known = block.hooks | block.later | block.fields | BLOCK_HOOKS
+    for name, shape in sorted(shapes.items()):
+        if name in block.later:
+            warnings.append(f"{block.name}.{name} is not called yet")
+        elif shape["kind"] == "function" and (near := hint(name, known)):
+            warnings.append(f"{block.name}.{name} is no hook: did you mean {near!r}?")
+    return warnings

@@ -1,0 +1,227 @@
+"""A plugin: one block of a script in a Lua state of its own. Loop thread only."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.offload import Outcome, Status, TaskQueue
+from engine.offload.task import WANTS_ERROR, WANTS_RESULT
+from engine.plugins.blocks import BlockType
+from engine.plugins.description import Description
+from engine.values.errors import ScriptLoadError
+from engine.values.stats import HookStats, PluginStats
+from engine.vm.state import LuaError, LuaState, line_of, text
+from lua_api import WIDTH, install_plugin
+
+FAILED = object()
+"""What `Plugin.call` gives when the hook raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptFile:
+    """A script as read from disk, and where its `require` looks."""
+
+    path: str
+    name: str
+    source: bytes
+    roots: Sequence[str] = ()
+
+    @property
+    def directory(self) -> str:
+        """The folder of the script."""
+        return os.path.dirname(self.path) or "."  # noqa: PTH120
+
+
+@dataclass(slots=True)
+class _HookCounts:
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+
+
+class ScriptState:
+    """A state in which a script's chunk has run, before it is known which block it serves."""
+
+    def __init__(self, script: ScriptFile, settings: Mapping[str, Any], log: Callable[[int, bytes], None]) -> None:
+        """Raises `ScriptLoadError` when the chunk does not load; the state is closed then."""
+        self.script = script
+        self.state = LuaState()
+        self.lua: Any = install_plugin(self.state, settings, log)
+        roots = self.state.table(list(script.roots))
+        try:
+            wrong = self.lua[b"load"](script.source, script.name.encode(), script.directory.encode(), roots)
+            if wrong is not None:
+                message = text(wrong[0])
+                raise ScriptLoadError(script.name, "load", message, line=line_of(message), traceback=text(wrong[1]))
+        except BaseException:
+            self.close()
+            raise
+
+    def describe(self) -> bytes:
+        """The table TrisulPlugin, as plugin.lua describes it."""
+        described: bytes = self.lua[b"describe"]()
+        return described
+
+    def groups(self, block: str, field_name: str) -> bytes:
+        """The GUIDs that a field of a block names, as JSON."""
+        named: bytes = self.lua[b"groups"](block.encode(), field_name.encode())
+        return named
+
+    def close(self) -> None:
+        """Drop the state."""
+        self.lua = None
+        self.state.close()
+
+
+@dataclass(slots=True, eq=False)
+class Plugin:
+    """A loaded block. Made by `engine.plugins.loader`; the pipeline calls its hooks and takes its outbox."""
+
+    description: Description
+    block: BlockType
+    host: ScriptState
+    group: str = ""
+    """GUID of the group that a monitor is attached to."""
+    hooks: frozenset[str] = frozenset()
+    queue: TaskQueue | None = None
+    on_slow: Callable[[Plugin, str, float], None] = lambda _plugin, _hook, _seconds: None
+    on_error: Callable[[Plugin, str, str, str], None] = lambda _plugin, _hook, _message, _traceback: None
+    slow_seconds: float = 0.010
+    closed: bool = False
+    _counts: dict[str, _HookCounts] = field(default_factory=dict)
+    _functions: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("call", "events", "message", "complete", "settle", "seal", "take", "onload", "onunload"):
+            self._functions[name] = self.host.lua[name.encode()]
+        self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
+
+    @property
+    def script(self) -> str:
+        """File name of the script."""
+        return self.description.script
+
+    @property
+    def name(self) -> str:
+        """`id.name` of the script."""
+        return self.description.identity.name
+
+    @property
+    def label(self) -> str:
+        """Script and block, for messages."""
+        return f"{self.script} {self.block.name}".rstrip()
+
+    # ---- calls into the script
+
+    def onload(self, now: float) -> bool | None:
+        """Run onload. False when the script vetoed, None when it raised."""
+        result: bool | None = self._timed("onload", self._functions["onload"], now)
+        return result
+
+    def onunload(self, now: float) -> None:
+        """Run onunload."""
+        self._timed("onunload", self._functions["onunload"], now)
+
+    def call(self, hook: str, now: float, lease: int, *args: Any) -> Any:
+        """Call one hook of the block; what it returned (True, False, None, or text for all else), or FAILED."""
+        result = self._timed(hook, self._functions["call"], hook.encode(), now, lease, *args)
+        return FAILED if result is False else result[1]
+
+    def events(self, now: float, topic: bytes, events: Sequence[Any]) -> int:
+        """Give events to onevent, one after the other, in one crossing; how many raised."""
+        failures = self._timed("onevent", self._functions["events"], now, topic, *events, count=len(events))
+        return len(events) if failures is False else int(failures)
+
+    def message(self, now: float, message_id: bytes, message: bytes) -> bool:
+        """Give a message to onmessage. False when it raised."""
+        ok: bool = self._timed("onmessage", self._functions["message"], now, message_id, message)
+        return ok
+
+    def complete(self, now: float, outcomes: Sequence[Outcome]) -> None:
+        """Give outcomes of async tasks back: callbacks run, the count of pending items goes down."""
+        flat: list[Any] = []
+        silent = 0
+        for outcome in outcomes:
+            if _has_callback(outcome):
+                flat += (outcome.task.id, int(outcome.status), outcome.value or b"")
+            elif outcome.task.wants:
+                flat += (outcome.task.id, int(Status.DONE), None)
+            else:
+                silent += 1
+        if flat:
+            self._timed("onresult", self._functions["complete"], now, *flat, count=len(flat) // 3)
+        if silent:
+            self._functions["settle"](silent)
+
+    def take(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Empty the outbox: effect codes with their values, in the order in which they arose."""
+        self._functions["seal"]()
+        values: list[Any] = []
+        while (taken := self._functions["take"]()) is not None:
+            if isinstance(taken, tuple):
+                values += taken
+            else:
+                values.append(taken)
+        at = 0
+        while at < len(values):
+            code = values[at]
+            end = at + 1 + WIDTH[code]
+            yield code, tuple(values[at + 1 : end])
+            at = end
+
+    def table(self, value: Any) -> Any:
+        """A Python value as this plugin's Lua sees it. Raises `TypeError` naming a field that can't cross."""
+        return value if isinstance(value, bytes) else self.host.state.table(value)
+
+    # ---- the rest
+
+    def count_error(self, hook: str) -> None:
+        """Count an error that came through the outbox."""
+        self._counts.setdefault(hook, _HookCounts()).errors += 1
+
+    def stats(self) -> PluginStats:
+        """Counts at this moment."""
+        hooks = tuple(
+            HookStats(name, each.calls, each.errors, each.seconds, each.slowest)
+            for name, each in sorted(self._counts.items())
+        )
+        tasks = {"tasks": self.queue.stats()} if self.queue is not None else {}
+        return PluginStats(self.name, self.script, self.block.name, hooks, **tasks)
+
+    def close(self) -> None:
+        """Drop the state. Nothing may be called afterwards."""
+        self.closed = True
+        self._functions.clear()
+        self.host.close()
+
+    def _timed(self, hook: str, function: Any, *args: Any, count: int = 1) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*args)
+        except LuaError as exc:  # past the script's own error boundary: out of memory, or out of stack in the handler
+            self.on_error(self, hook, str(exc), "")
+            return False
+        finally:
+            taken = time.perf_counter() - began
+            counts = self._counts.get(hook)
+            if counts is None:
+                counts = self._counts[hook] = _HookCounts()
+            counts.calls += count
+            counts.seconds += taken
+            if taken / count > counts.slowest:
+                counts.slowest = taken / count
+            if taken > self.slow_seconds:
+                self.on_slow(self, hook, taken)
+
+
+def _has_callback(outcome: Outcome) -> bool:
+    if outcome.status is Status.RESULT:
+        return bool(outcome.task.wants & WANTS_RESULT)
+    if outcome.status is Status.FAILED:
+        return bool(outcome.task.wants & WANTS_ERROR)
+    return False

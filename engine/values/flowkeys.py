@@ -1,0 +1,27 @@
+"""Flow keys as text (spec 3.2): ``06A:C0.A8.01.02:p-0B94_D1.D8.F9.3A:p-0016``."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_KEY = re.compile(
+    r"(?P<protocol>[0-9A-F]{2})[ABCD]:(?P<a_ip>[0-9A-F.]+):(?P<a_port>p-[0-9A-F]{4})"
+    r"_(?P<z_ip>[0-9A-F.]+):(?P<z_port>p-[0-9A-F]{4})(?:_.*)?"
+)
+
+
+class Endpoints(NamedTuple):
+    """The parts of a flow key, each in key format."""
+
+    protocol: str
+    a_ip: str
+    a_port: str
+    z_ip: str
+    z_port: str
+
+
+def endpoints(key: str) -> Endpoints | None:
+    """The parts of a flow key, or None when it is malformed, as keys made by scripts may be."""
+    found = _KEY.fullmatch(key)
+    return Endpoints(**found.groupdict()) if found else None

@@ -1,0 +1,18 @@
+-- Codes of the effects in an outbox. The host has the same table, with the number of values of each (effects.py).
+
+return {
+  ERROR = 1, -- hook, message, traceback
+  COUNTER = 2, -- group, key, meter, sum
+  KEY_INFO = 3, -- group, key, name, value
+  ALERT = 4, -- time, group, flow, sigid, classification, priority, message, status
+  RESOURCE = 5, -- time, group, flow, uri, contents
+  FLOW_UPDATE = 6, -- time, flow, name, value
+  EDGE = 7, -- from group, from key, to group, to key
+  FLOW_EDGES = 8, -- flow, group, key
+  MESSAGE = 9, -- side, addressed, id, text
+  DISABLE_REASSEMBLY = 10, -- flow
+  CODE = 11, -- code id, bytecode
+  SCHEDULE = 12, -- task id, lease, wants, code id, upvalues, data, timeout
+  FILE_OPERATION = 13, -- task id, lease, method, source, target, position
+  REJECTED = 14, -- how many
+}

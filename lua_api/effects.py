@@ -1,0 +1,42 @@
+"""Codes of the effects in an outbox and how many values follow each; the twin of effects.lua."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Effect(IntEnum):
+    """What a hook left behind; the values of each are listed in effects.lua."""
+
+    ERROR = 1
+    COUNTER = 2
+    KEY_INFO = 3
+    ALERT = 4
+    RESOURCE = 5
+    FLOW_UPDATE = 6
+    EDGE = 7
+    FLOW_EDGES = 8
+    MESSAGE = 9
+    DISABLE_REASSEMBLY = 10
+    CODE = 11
+    SCHEDULE = 12
+    FILE_OPERATION = 13
+    REJECTED = 14
+
+
+WIDTH: dict[int, int] = {
+    Effect.ERROR: 3,
+    Effect.COUNTER: 4,
+    Effect.KEY_INFO: 4,
+    Effect.ALERT: 8,
+    Effect.RESOURCE: 5,
+    Effect.FLOW_UPDATE: 4,
+    Effect.EDGE: 4,
+    Effect.FLOW_EDGES: 3,
+    Effect.MESSAGE: 4,
+    Effect.DISABLE_REASSEMBLY: 1,
+    Effect.CODE: 2,
+    Effect.SCHEDULE: 7,
+    Effect.FILE_OPERATION: 6,
+    Effect.REJECTED: 1,
+}

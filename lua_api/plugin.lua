@@ -1,0 +1,189 @@
+-- A plugin's state: loads a script, describes it to the host, and runs the hooks of one of its blocks.
+--
+-- Everything the host calls is in the table that `start` returns. No error of a script comes out of these functions: it is
+-- put into the outbox (or returned, while loading) as message and traceback.
+
+local host = require("offpath.host")
+local effects = require("offpath.effects")
+local failure = require("offpath.failure")
+local prelude = require("offpath.prelude")
+local outbox = require("offpath.outbox")
+local engines = require("offpath.engine")
+local async = require("offpath.async")
+local ship = require("offpath.ship")
+local adapters = require("offpath.hooks")
+local JSON = require("JSON")
+
+local xpcall, type, tostring = xpcall, type, tostring
+
+local M = {}
+
+local LEVELS = { ERROR = 4, WARN = 5, INFO = 7 }
+
+local SCALAR = { string = true, number = true, boolean = true }
+
+-- A script's value as the host may judge it: { kind = type, value = scalar or array of scalars }.
+local function shape(value)
+  local kind = type(value)
+  if SCALAR[kind] then return { kind = kind, value = value } end
+  if kind ~= "table" then return { kind = kind } end
+  local items = {}
+  for at, item in ipairs(value) do
+    if not SCALAR[type(item)] then return { kind = kind } end
+    items[at] = item
+  end
+  return { kind = kind, value = items }
+end
+
+local function shapes(value)
+  local result = {}
+  for key, item in pairs(value) do
+    if type(key) == "string" then result[key] = shape(item) end
+  end
+  return result
+end
+
+-- Makes the host's end of a plugin state. `settings` as in prelude.lua, with `queue_limit`.
+function M.start(settings)
+  local box = outbox.new()
+  local context = {
+    put = box.put,
+    log = function(level, line) host.log(LEVELS[level], line) end,
+    side = settings.side,
+    instanceid = settings.instanceid,
+    probeid = settings.probeid,
+    time = 0,
+    lease = 0,
+  }
+  local names, flush_counters, completion
+  local T_of_host
+  T_of_host, names = prelude.build(settings)
+  T = T_of_host -- a script may put another table in its place
+  local pack = ship.packer(names, function(id, bytecode) box.put(effects.CODE, 2, id, bytecode) end)
+  context.engine, flush_counters = engines.new(context)
+  T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
+
+  local plugin, block, hooks = nil, nil, nil
+
+  -- Calls a function of the script. True and its result, or false, after the failure was put into the outbox.
+  local function guarded(name, fn, ...)
+    local ok, result = xpcall(fn, failure.handler, ...)
+    if ok then return true, result end
+    box.put(effects.ERROR, 3, name, result[1], result[2])
+    return false
+  end
+
+  local host_end = {}
+
+  -- Runs the chunk. Nothing when all is well; message and traceback otherwise.
+  function host_end.load(source, chunkname, directory, roots)
+    prelude.set_path(directory, roots)
+    local chunk, wrong = loadstring(source, "@" .. chunkname)
+    if not chunk then return wrong, "" end
+    local ok, failed = xpcall(chunk, failure.handler)
+    if not ok then return failed[1], failed[2] end
+    plugin = rawget(_G, "TrisulPlugin")
+    if plugin == nil then return "the script defines no global table TrisulPlugin", "" end
+    if type(plugin) ~= "table" then return "TrisulPlugin must be a table, not a " .. type(plugin), "" end
+  end
+
+  -- The table TrisulPlugin as JSON: { fields = shapes, id = shapes, blocks = { name = shapes } }.
+  function host_end.describe()
+    local blocks = {}
+    for name, value in pairs(plugin) do
+      if type(name) == "string" and type(value) == "table" and name ~= "id" and name ~= "message_subscriptions" then
+        blocks[name] = shapes(value)
+      end
+    end
+    local id = type(plugin.id) == "table" and shapes(plugin.id) or nil
+    return JSON:encode({ fields = shapes(plugin), id = id, blocks = blocks })
+  end
+
+  -- The groups that a field of the block names: a GUID, a function that gives one, or an array of these. As JSON.
+  function host_end.groups(name, field)
+    local value = plugin[name][field]
+    local groups = {}
+    for _, each in ipairs(type(value) == "table" and value or { value }) do
+      if type(each) == "function" then
+        local _, guid = guarded(name .. "." .. field, each)
+        each = guid
+      end
+      if type(each) == "string" then groups[#groups + 1] = each end
+    end
+    return JSON:encode(groups)
+  end
+
+  -- Chooses the block whose hooks this state runs; "" for a script without one.
+  -- `group` is the GUID of the group that this instance is attached to, or nil.
+  function host_end.bind(name, group, group_name)
+    block, hooks = plugin[name], adapters[name]
+    T_of_host.monitor_group_guid, T_of_host.monitor_group_name = group, group_name
+  end
+
+  -- Top-level onload, then the block's own (spec 9.1 L5). True, false for a veto; nothing after an error.
+  function host_end.onload(time)
+    context.time = time
+    for _, owner in ipairs({ plugin, block or {} }) do
+      if type(owner.onload) == "function" then
+        local ok, result = guarded("onload", owner.onload)
+        if not ok then return nil end
+        if result == false then return false end
+      end
+    end
+    return true
+  end
+
+  function host_end.onunload(time)
+    context.time = time
+    for _, owner in ipairs({ block or {}, plugin }) do
+      if type(owner.onunload) == "function" then guarded("onunload", owner.onunload) end
+    end
+  end
+
+  -- Calls one hook of the block. True and its result, or false. `lease` is the file that async work keeps, or 0.
+  function host_end.call(name, time, lease, ...)
+    context.time, context.lease = time, lease
+    local ok, result = guarded(name, hooks[name], block[name], context.engine, time, ...)
+    context.lease = 0
+    if ok and (result == nil or type(result) == "boolean") then return true, result end
+    if ok then return true, tostring(result) end
+    return false
+  end
+
+  -- Calls onevent for each event of a batch. How many raised.
+  function host_end.events(time, topic, ...)
+    context.time = time
+    local failures = 0
+    for at = 1, select("#", ...) do
+      if not guarded("onevent", block.onevent, context.engine, time, topic, (select(at, ...))) then failures = failures + 1 end
+    end
+    return failures
+  end
+
+  -- Gives one message to onmessage. True unless it raised.
+  function host_end.message(time, id, message)
+    context.time = time
+    return (guarded("onmessage", plugin.onmessage, id, message))
+  end
+
+  -- Completions of async tasks, and counts of those without a callback.
+  function host_end.complete(time, ...)
+    context.time = time
+    completion.complete(...)
+  end
+
+  host_end.settle = completion.settle
+
+  -- Ends the batch: sums and counts join the outbox.
+  function host_end.seal()
+    flush_counters()
+    completion.report_rejected()
+  end
+
+  -- The next values of the outbox; none when it is empty.
+  host_end.take = box.take
+
+  return host_end
+end
+
+return M

@@ -1,0 +1,68 @@
+-- A worker's state: it runs onexecute functions, on a thread of its own, with T, require and the modules of a hook's state.
+
+local ship = require("offpath.ship")
+local failure = require("offpath.failure")
+local prelude = require("offpath.prelude")
+local async = require("offpath.async")
+
+local type, tostring, xpcall, unpack = type, tostring, xpcall, unpack
+
+local M = {}
+
+-- How a task ended, as async.lua knows it.
+local DONE, RESULT, FAILED = async.DONE, async.RESULT, async.FAILED
+
+-- A result crosses as a string; a number becomes one. Other types have no meaning and are said so, once a task.
+local function outcome(value, logwarning)
+  local kind = type(value)
+  if kind == "string" then return RESULT, value end
+  if kind == "number" then return RESULT, tostring(value) end
+  if kind ~= "nil" then logwarning("onexecute returned a " .. kind .. ", which is ignored: return a string") end
+  return DONE, false
+end
+
+-- Prepares the state. `load_code(id)` gives the bytecode of a prototype, `exchange(...)` takes results and gives the next
+-- tasks, `clock()` tells seconds. Returns the drain function.
+function M.start(settings, load_code, exchange, clock, directory, roots)
+  local names
+  T, names = prelude.build(settings)
+  T.async = async.unavailable()
+  local logwarning = T.logwarning
+  prelude.set_path(directory, roots)
+  local unpack_function = ship.unpacker(names, load_code)
+
+  local function run(code, upvalues, data)
+    local ok, fn = xpcall(unpack_function, failure.handler, code, upvalues)
+    if not ok then return FAILED, fn[1], fn[2] end
+    local done, value = xpcall(fn, failure.handler, data)
+    if not done then return FAILED, value[1], value[2] end
+    local status, result = outcome(value, logwarning)
+    return status, result, false
+  end
+
+  -- Runs tasks until there are none. Results go back with the request for the next chunk, or as soon as `hold` seconds
+  -- have passed, so that a slow task does not keep the results of quick ones before it.
+  return function(hold)
+    local results, count = {}, 0
+    local chunk = { exchange(true) }
+    local tasks = 0
+    while chunk[1] do
+      local size = #chunk
+      local began = clock()
+      for at = 1, size, 4 do
+        local status, value, trace = run(chunk[at + 1], chunk[at + 2], chunk[at + 3])
+        results[count + 1], results[count + 2], results[count + 3], results[count + 4] = chunk[at], status, value, trace
+        count, tasks = count + 4, tasks + 1
+        if at + 4 < size and clock() - began > hold then
+          exchange(false, unpack(results, 1, count))
+          results, count, began = {}, 0, clock()
+        end
+      end
+      chunk = { exchange(true, unpack(results, 1, count)) }
+      results, count = {}, 0
+    end
+    return tasks
+  end
+end
+
+return M
