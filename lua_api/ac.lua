@@ -59,9 +59,10 @@ local function build_trie(list, class)
   return children, ends, count
 end
 
--- The tables of the automaton, by node: `step[node * classes + class]` is the next node, `hit[node]` the pattern that
--- ends there or 0, `link[node]` the nearest suffix of the node where one ends, or 0. Goes breadth first, so that a
--- node's fallback, its longest proper suffix in the trie, is complete before the node.
+-- The tables of the automaton. `hit[node]` is the pattern that ends at a node or 0, `link[node]` the nearest suffix of
+-- the node where one ends, or 0. `step[state + class]` is the next state; a state is the row of its node in `step`, and
+-- negative when a pattern ends there. Goes breadth first, so that a node's fallback, its longest proper suffix in the
+-- trie, is complete before the node.
 local function build_tables(list, class, classes)
   local children, ends, count = build_trie(list, class)
   local step, hit, link = ffi.new(ints_t, count * classes), ffi.new(ints_t, count), ffi.new(ints_t, count)
@@ -83,6 +84,10 @@ local function build_tables(list, class, classes)
       end
     end
   end
+  for index = 0, count * classes - 1 do
+    local node = step[index]
+    step[index] = (hit[node] ~= 0 or link[node] ~= 0) and -node * classes or node * classes
+  end
   return step, hit, link
 end
 
@@ -101,16 +106,22 @@ function M.new(patterns)
   }, AC)
 end
 
--- The node and position of the next byte, from `at` on, where a pattern ends; nil when there is none.
--- Compiles to one loop without a side exit or an allocation (seen with -jv): everything in it is a local, and the
--- tables are cdata, whose reads need no type checks. Measured at about 1 ns a byte.
-local function scan(self, text, node, at)
-  local class, classes, step, hit, link = self.class, self.classes, self.step, self.hit, self.link
+-- The state and position of the next byte, from `at` on, where a pattern ends; nil when there is none.
+-- Compiles to one loop without an allocation (seen in the trace events of `jit.attach`). States are rows, not nodes, as
+-- a multiplication would take the index through floating point. Measured at about 2 ns a byte.
+local function scan(self, text, state, at)
+  local class, step = self.class, self.step
   for position = at, #text do
-    node = step[node * classes + class[byte(text, position)]]
-    if hit[node] + link[node] ~= 0 then return node, position end
+    state = step[state + class[byte(text, position)]]
+    if state < 0 then return -state, position end
   end
   return nil, nil
+end
+
+-- The nearest node on the fallback path of a state, itself included, where a pattern ends.
+local function ending_of(self, state)
+  local node = state / self.classes
+  return self.hit[node] ~= 0 and node or self.link[node]
 end
 
 local function subject(text)
@@ -122,9 +133,9 @@ end
 function AC:match_all(text)
   text = subject(text)
   local found, wanted = {}, #self.list
-  local node, position = scan(self, text, 0, 1)
-  while node do
-    local ending = self.hit[node] ~= 0 and node or self.link[node]
+  local state, position = scan(self, text, 0, 1)
+  while state do
+    local ending = ending_of(self, state)
     while ending ~= 0 do
       local pattern = self.list[self.hit[ending]]
       -- A pattern found before was found with all its suffixes: the rest of the links is known.
@@ -134,16 +145,16 @@ function AC:match_all(text)
       ending = self.link[ending]
     end
     if wanted == 0 then break end
-    node, position = scan(self, text, node, position + 1)
+    state, position = scan(self, text, state, position + 1)
   end
   return found
 end
 
 -- The same for the first occurrence alone; of several patterns that end there, the longest.
 function AC:match_one(text)
-  local node, position = scan(self, subject(text), 0, 1)
-  if not node then return {} end
-  local ending = self.hit[node] ~= 0 and node or self.link[node]
+  local state, position = scan(self, subject(text), 0, 1)
+  if not state then return {} end
+  local ending = ending_of(self, state)
   return { [self.list[self.hit[ending]]] = position }
 end
 

@@ -6,7 +6,6 @@ local byte, char, find, format = string.byte, string.char, string.find, string.f
 local gmatch, gsub, match, sub = string.gmatch, string.gsub, string.match, string.sub
 local concat, tonumber, type = table.concat, tonumber, type
 
-local V4_KEY = "^%x%x%.%x%x%.%x%x%.%x%x$"
 local V6_KEY = "^" .. ("%x"):rep(32) .. "$"
 local DOTTED = "^(%d%d?%d?)%.(%d%d?%d?)%.(%d%d?%d?)%.(%d%d?%d?)$"
 
@@ -30,10 +29,34 @@ function M.number_to_dotted(number)
   return format("%d.%d.%d.%d", a, b, c, d)
 end
 
--- The 32-bit number of an IPv4 address in key format, or nil.
+-- Values of the bytes that are hex digits.
+local DIGIT = {}
+for value = 0, 15 do
+  DIGIT[byte(format("%x", value))], DIGIT[byte(format("%X", value))] = value, value
+end
+local DOT = byte(".")
+
+-- The number of two hex digits at a position, or nil.
+local function octet(text, at)
+  local high, low = byte(text, at, at + 1)
+  high, low = DIGIT[high], DIGIT[low]
+  return high and low and high * 16 + low
+end
+
+-- The 32-bit number of an IPv4 address in key format, or nil. Goes by bytes, as patterns are not compiled and every
+-- flow comes through here.
 function M.key_to_number(key)
-  if #key ~= 11 or not find(key, V4_KEY) then return nil end
-  return tonumber(sub(key, 1, 2) .. sub(key, 4, 5) .. sub(key, 7, 8) .. sub(key, 10, 11), 16)
+  if #key ~= 11 or byte(key, 3) ~= DOT or byte(key, 6) ~= DOT or byte(key, 9) ~= DOT then return nil end
+  local a, b, c, d = octet(key, 1), octet(key, 4), octet(key, 7), octet(key, 10)
+  if not (a and b and c and d) then return nil end
+  return a * 16777216 + b * 65536 + c * 256 + d
+end
+
+-- The number of four hex digits after "p-", or nil.
+function M.port_number(key)
+  if #key ~= 6 or byte(key, 1) ~= 112 or byte(key, 2) ~= 45 then return nil end
+  local high, low = octet(key, 3), octet(key, 5)
+  return high and low and high * 256 + low
 end
 
 -- Appends the 16-bit groups of one side of "::" to `groups`; false when it is malformed.

@@ -62,7 +62,8 @@ local function parse(self)
   local known = parse_columns(self, key) or parse_separators(self, key)
   self.f_protocol = known and sub(key, 1, 2) or ""
   self.f_type = known and sub(key, 3, 3) or ""
-  local router, index_in, index_out = match(self.f_rest, "^_([^_]+)_([^_]+)_([^_]+)$")
+  local router, index_in, index_out
+  if self.f_rest ~= "" then router, index_in, index_out = match(self.f_rest, "^_([^_]+)_([^_]+)_([^_]+)$") end
   self.f_router, self.f_in, self.f_out = router or "", index_in or "", index_out or ""
   return self
 end
@@ -95,11 +96,11 @@ end
 
 -- A port in decimal, or for a protocol without ports a word like "icmp08".
 local function port_readable(self, port)
-  local value = match(port, "^p%-(%x%x%x%x)$")
+  local value = address.port_number(port)
   if not value then return port end
   local protocol = self:protocol()
-  if WITH_PORTS[protocol] then return format("%d", tonumber(value, 16)) end
-  return lower(PROTOCOLS[protocol] or "proto" .. protocol) .. format("%02x", tonumber(value, 16))
+  if WITH_PORTS[protocol] then return format("%d", value) end
+  return lower(PROTOCOLS[protocol] or "proto" .. protocol) .. format("%02x", value)
 end
 
 local function index_readable(text)

@@ -7,7 +7,7 @@ local M = {}
 
 local byte, find, lower, match, sub, upper =
   string.byte, string.find, string.lower, string.match, string.sub, string.upper
-local setmetatable, tonumber, tostring, type = setmetatable, tonumber, tostring, type
+local concat, setmetatable, tonumber, tostring, type = table.concat, setmetatable, tonumber, tostring, type
 
 local PATTERN_LIMIT = 256 -- compiled patterns kept; past it all are dropped, as a script has few
 
@@ -50,11 +50,29 @@ local function parse_start(self, line)
   end
 end
 
--- Adds one unfolded header line to the names, in order, and their values.
-local function add(self, line)
-  local name, value = match(line, "^([^:]-)[ \t]*:[ \t]*(.-)[ \t]*$")
-  if not name or name == "" then return end
-  local key = lower(name)
+-- A text without the blanks around it. By bytes: a pattern would look at a run of blanks once for each of them.
+local function trim(text)
+  local from, to = 1, #text
+  local b = byte(text, from)
+  while b == 32 or b == 9 do
+    from = from + 1
+    b = byte(text, from)
+  end
+  b = byte(text, to)
+  while to >= from and (b == 32 or b == 9) do
+    to = to - 1
+    b = byte(text, to)
+  end
+  return sub(text, from, to)
+end
+
+-- Adds the header that was read as `parts`, a line and those folded under it, to the names, in order, and the values.
+local function add(self, parts)
+  local line = concat(parts, " ")
+  local colon = find(line, ":", 1, true)
+  local name = colon and trim(sub(line, 1, colon - 1)) or ""
+  if name == "" then return end
+  local key, value = lower(name), trim(sub(line, colon + 1))
   local values = self.values[key]
   if values then
     values[#values + 1] = value
@@ -72,19 +90,19 @@ local function parse(self)
   while line == "" do line, from = next_line(raw, from) end
   if not line then return end
   parse_start(self, line)
-  local pending
+  local parts
   line, from = next_line(raw, from)
   while line and line ~= "" do
-    local folded = match(line, "^[ \t]+(.-)$")
-    if folded and pending then
-      pending = match(pending, "^(.-)[ \t]*$") .. " " .. folded
+    local first = byte(line, 1)
+    if parts and (first == 32 or first == 9) then
+      parts[#parts + 1] = trim(line)
     else
-      if pending then add(self, pending) end
-      pending = line
+      if parts then add(self, parts) end
+      parts = { trim(line) }
     end
     line, from = next_line(raw, from)
   end
-  if pending then add(self, pending) end
+  if parts then add(self, parts) end
 end
 
 -- A HTTPHeader over a raw header block: start line and headers; what follows an empty line is not looked at.
@@ -132,7 +150,7 @@ method("get_value", first_value)
 -- A new table of name to value.
 method("get_all_headers", function(self)
   local all = {}
-  for _, name in ipairs(self.names) do all[name] = table.concat(self.values[lower(name)], ", ") end
+  for _, name in ipairs(self.names) do all[name] = concat(self.values[lower(name)], ", ") end
   return all
 end)
 

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lua_api.console import console_attached, console_read
-from lua_api.regex import compile_pattern
-from lua_api.sqlite import open_database
+from lua_api import console, regex, sqlite
 
 API_VERSION = "7.0"
 """`T.probeversion`: the release of the script API that is spoken."""
@@ -43,10 +41,9 @@ def _install(state: State, log: Log) -> None:
     state.add_modules("offpath", _FOLDER)
     host = state.table({})
     host[b"log"] = log
-    host[b"re2_compile"] = compile_pattern
-    host[b"console_attached"] = console_attached
-    host[b"console_read"] = console_read
-    host[b"sqlite_open"] = open_database
+    for functions in (regex.FUNCTIONS, sqlite.FUNCTIONS, console.FUNCTIONS):
+        for name, function in functions.items():
+            host[name.encode()] = function
     state.execute(_INSTALL, host, state.table(_SCRIPT_MODULES))
 
 

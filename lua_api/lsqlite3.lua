@@ -1,6 +1,6 @@
 -- `require "lsqlite3"`: SQLite databases as scripts use them (spec 6.1). Failures raise. `step` is true while there is
--- a row and false when there is none left. NULL is nil; text and blobs are strings; a call that finds the database locked
--- fails at once, unless `busy_timeout` gives it time. It blocks: on the fast path only for small, local queries.
+-- a row and false when there is none left. NULL is nil; text and blobs are strings. A call on a locked database
+-- fails at once, unless `busy_timeout` gives it time. All of it blocks: on the fast path only for small, local queries.
 local M = {}
 
 local host = require "offpath.host"
@@ -28,6 +28,10 @@ local function handle_of(object, class, what, name, level)
     error(format("lsqlite3: %s on a statement of a database that is closed", name), level)
   end
   return object.handle
+end
+
+local function is_closed(object, class)
+  return type(object) == "table" and getmetatable(object) == class and not object.handle
 end
 
 local function failed(name, message)
@@ -62,7 +66,7 @@ end
 
 -- Closes the database; its statements end with it. A second close does nothing.
 function Database:close()
-  if type(self) == "table" and getmetatable(self) == Database and not self.handle then return M.OK end
+  if is_closed(self, Database) then return M.OK end
   local handle = handle_of(self, Database, "database", "close")
   self.handle = nil
   local ok, message = host.sqlite_close(handle)
@@ -178,11 +182,11 @@ end
 
 -- Ends the statement. A second call does nothing.
 function Statement:finalize()
-  if type(self) ~= "table" or getmetatable(self) ~= Statement or not self.handle then
-    if type(self) == "table" and getmetatable(self) == Statement then return M.OK end
-    handle_of(self, Statement, "statement", "finalize")
+  if is_closed(self, Statement) then return M.OK end
+  -- With its database closed, there is nothing to give back.
+  if not is_closed(type(self) == "table" and self.database, Database) then
+    host.sqlite_reset(handle_of(self, Statement, "statement", "finalize"))
   end
-  host.sqlite_reset(self.handle)
   self.handle = nil
   keep(self, false)
   return M.OK

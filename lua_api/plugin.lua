@@ -57,7 +57,9 @@ function M.start(settings)
   }
   local names, flush_counters, completion
   local T_of_host
-  T_of_host, names = prelude.build(settings)
+  T_of_host, names = prelude.build(settings, {
+    createkey = function(guid, key, label) context.engine:update_key_info(guid, key, label) end,
+  })
   T = T_of_host -- a script may put another table in its place
   local pack = ship.packer(names, function(id, bytecode) box.put(effects.CODE, 2, id, bytecode) end)
   context.engine, flush_counters = engines.new(context)

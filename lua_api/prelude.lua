@@ -21,8 +21,8 @@ local function classify_objects()
 end
 
 -- `settings`: contextid, probeid, probeversion, context_name, args, side, instanceid, homenets, config, configfile,
--- domain_configfile. Returns T and the names that ship.lua needs.
-function M.build(settings)
+-- domain_configfile. `effects` has what T.host needs to leave effects; workers have none. Returns T and the names that ship.lua needs.
+function M.build(settings, effects)
   local T = {
     contextid = settings.contextid,
     execution_contextid = settings.contextid,
@@ -42,7 +42,7 @@ function M.build(settings)
     T.countergroups = {}
     for _, kind in ipairs({ "alert", "fts", "resource", "session" }) do T[kind .. "groups"] = copy(guids[kind]) end
   end
-  T.host, T.env = require("offpath.hostinfo").build(settings)
+  T.host, T.env = require("offpath.hostinfo").build(settings, effects)
   for name, logger in pairs(require("offpath.logging").build(host.log)) do T[name] = logger end
   return T, require("offpath.names").build(T, classify_objects())
 end
