@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.offload.paths import PathLocks
 from engine.offload.task import Outcome
+from engine.offload.worker import WorkerThread
 from engine.values.stats import AsyncStats
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Gate:
         self.loop.call_soon(self._collect_armed)
 
     async def settle(self, *, patience: float, queue: TaskQueue | None = None) -> bool:
-        """Wait until nothing is pending (of one queue, or of all). False when nothing was settled for `patience` seconds."""
+        """Wait until nothing is pending, of one queue or of all. False when nothing settled for `patience` seconds."""
         queues = self._queues if queue is None else [queue]
         while sum(each.pending for each in queues):
             before = sum(each.settled for each in queues)
@@ -162,25 +163,36 @@ class Gate:
         """End all threads. What is still pending is abandoned; threads that won't end are counted and left behind."""
         for queue in list(self._queues):
             await self.close_queue(queue)
-        self.file_threads.shutdown(wait=False)
+        joiner = WorkerThread("offpath-join")
+        joiner.submit(self.file_threads.shutdown)
+        joiner.end()
+        if not await _wait_for([joiner]):
+            _logger.warning("a file operation does not come back and is left behind")
 
     async def close_queue(self, queue: TaskQueue) -> None:
         """Abandon what a queue has left and end its workers."""
         queue.abandon()
-        endings = [asyncio.wrap_future(each) for each in queue.close()]
-        if endings:
-            await asyncio.wait(endings, timeout=_JOIN_SECONDS)
+        all_ended = await _wait_for(queue.close())
         self.collect(all_of_it=True)
         counts = queue.stats()
-        if counts.stuck_threads:
+        if not all_ended:
             _logger.warning(
-                "%s: %d worker thread(s) still run a task and are left behind",
-                queue.name,
-                counts.stuck_threads,
+                "%s: %d worker thread(s) still run a task and are left behind", queue.name, counts.stuck_threads
             )
         if queue in self._queues:
             self._queues.remove(queue)
             self._gone = _sum([self._gone, counts])
+
+
+async def _wait_for(threads: list[WorkerThread]) -> bool:
+    """Wait a moment for threads to end. False when some did not."""
+    if not threads:
+        return True
+    _, running = await asyncio.wait([asyncio.wrap_future(each.ended) for each in threads], timeout=_JOIN_SECONDS)
+    for thread in threads:
+        if thread.ended.done():
+            thread.join(_JOIN_SECONDS)  # it has nothing left to do but to end
+    return not running
 
 
 def _sum(counts: list[AsyncStats]) -> AsyncStats:

@@ -13,12 +13,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from engine.offload.files import perform, touched_paths
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
-from engine.offload.worker import LuaWorker, WorkerSetup
+from engine.offload.worker import LuaWorker, WorkerSetup, WorkerThread
 from engine.values.stats import AsyncStats
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class TaskQueue:
         deliver: Callable[[list[Outcome]], None],
         log: Callable[[int, bytes], None],
     ) -> None:
-        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop thread."""
+        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, here on the loop."""
         self.name = name
         self.workers = workers
         self._gate = gate
@@ -68,7 +67,7 @@ class TaskQueue:
         self._running = 0
         self._operations: set[Task] = set()
         self._given_up = threading.Event()
-        self._closing: list[Future[None]] = []
+        self._closing: list[WorkerThread] = []
         self._submitted = self._completed = self._failed = self._timed_out = 0
         self._rejected = self._abandoned = self._late = 0
         self._pending = 0
@@ -112,7 +111,7 @@ class TaskQueue:
             abandoned=self._abandoned,
             pending=self._pending,
             late_results=self._late,
-            stuck_threads=sum(not closing.done() for closing in self._closing),
+            stuck_threads=sum(not thread.ended.done() for thread in self._closing),
         )
 
     # ---- starting, loop thread
@@ -300,7 +299,7 @@ class TaskQueue:
     # ---- the end, loop thread
 
     def detach(self, settled: Callable[[list[Outcome]], None]) -> None:
-        """The plugin is gone: what is queued is still done, results are dropped and counted, `settled` gets the outcomes."""
+        """The plugin is gone: what is queued is still done, results are dropped and counted; `settled` hears of all."""
 
         def drop(outcomes: list[Outcome]) -> None:
             self._late += sum(
@@ -326,8 +325,8 @@ class TaskQueue:
             self._orphan(slot)
         self._settle([Outcome(task, Status.ABANDONED) for task in lost if task.phase is not Phase.SETTLED])
 
-    def close(self) -> list[Future[None]]:
-        """Ask all workers to end, when all tasks are settled. The futures are done when the workers have ended."""
+    def close(self) -> list[WorkerThread]:
+        """Ask all workers to end, when all tasks are settled. Gives their threads, to wait for."""
         for slot in (*self._idle_slots, *self._slots):
             if slot.worker is not None:
                 self._closing.append(slot.worker.close())

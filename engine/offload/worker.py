@@ -25,7 +25,7 @@ class WorkerThread(Executor):
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
-        self._ended: Future[None] = Future()
+        self.ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
@@ -45,7 +45,11 @@ class WorkerThread(Executor):
     def end(self) -> Future[None]:
         """End the thread after the jobs that are queued. The future is done when it has nothing left to do."""
         self._jobs.put(None)
-        return self._ended
+        return self.ended
+
+    def join(self, seconds: float) -> None:
+        """Wait for the thread to be gone."""
+        self._thread.join(seconds)
 
     def _loop(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -56,7 +60,7 @@ class WorkerThread(Executor):
                 except BaseException as exc:
                     future.set_exception(exc)
             del job, future, fn, args  # nothing of a job may live on while the thread waits for the next
-        self._ended.set_result(None)
+        self.ended.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,11 @@ class LuaWorker:
             self._state.close()
             self._state = None
 
-    def close(self) -> Future[None]:
-        """Ask the thread to drop its state and end. The future is done when the state is gone."""
+    def close(self) -> WorkerThread:
+        """Ask the thread to drop its state and end. Gives the thread, to wait for."""
         self.executor.submit(self.reset)
-        return self.executor.end()
+        self.executor.end()
+        return self.executor
 
     def _build(self) -> None:
         setup = self._setup

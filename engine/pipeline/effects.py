@@ -21,6 +21,8 @@ _HOST_GROUP = "{4CD742B1-C1CA-4708-BE78-0FCA2EB01A86}"
 _PORT_GROUP = "{C51B48D4-7876-479E-B0D9-BD9EFF03CE2E}"
 _PROTOCOL_GROUP = "{E89BCD56-30AD-40F5-B1C8-8B7683F440BD}"
 
+_TAG_BYTES = 64
+
 
 class Effects:
     """Applies the effects of plugins, in the order in which they arose."""
@@ -41,6 +43,8 @@ class Effects:
         self._ramfs = ramfs
         self._plugins = plugins
         self._on_error = on_error
+        self.tags: dict[str, str] = {}
+        """Tags of flows whose records are not out yet."""
         self.alerts = 0
         self.resources = 0
         self._handlers: dict[int, Callable[..., None]] = {
@@ -110,7 +114,17 @@ class Effects:
         self._deliveries.resource(self._plugins, resource, (flow, uri, contents))
 
     def _flow_update(self, plugin: Plugin, time: float, flow: bytes, name: bytes, value: bytes) -> None:
-        self._bus.publish(FlowUpdate(text(flow), text(name), text(value), plugin.script, time))
+        update = FlowUpdate(text(flow), text(name), text(value), plugin.script, time)
+        if update.name == "tag":
+            self._tag(update.flow, update.value)
+        self._bus.publish(update)
+
+    def _tag(self, flow: str, tag: str) -> None:
+        """Add a tag to a flow, once, while the text of all its tags stays under 64 bytes (spec 9.3 O12, O13)."""
+        tags = self.tags.get(flow, "")
+        longer = f"{tags}|{tag}" if tags else tag
+        if tag not in tags.split("|") and len(longer.encode()) < _TAG_BYTES:
+            self.tags[flow] = longer
 
     def _edge(self, _plugin: Plugin, from_group: bytes, from_key: bytes, to_group: bytes, to_key: bytes) -> None:
         self._bus.publish(Edge(text(from_group), text(from_key), text(to_group), text(to_key)))

@@ -6,8 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,6 +38,10 @@ from lua_api import API_VERSION
 
 _ids = itertools.count(1)  # `T.contextid`: unique in the process, as states of several engines may share files
 
+_EMIT_SLICE = 256  # events between two looks at the time
+
+_WARN_SECONDS = 1.0  # a hook that is slow at every call is named once in a while, not each time
+
 
 class Engine:
     """Runs Lua plugins inside an asyncio program.
@@ -65,6 +68,8 @@ class Engine:
         self._effects = Effects(
             self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error
         )
+        self._batch_leases: list[int] = []
+        self._warned: dict[tuple[Plugin, str], float] = {}
         self._run: CaptureRun | None = None
         self._decoded, self._http = DecodeStats(), HttpStats()
         self._gate: Gate | None = None
@@ -78,15 +83,16 @@ class Engine:
     # ---- lifecycle
 
     async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise EngineError("an engine can be entered once: make another")
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._gate = Gate(self._group.start_soon)
         self._began = time.monotonic()
         try:
             await self._load_all()
-        except BaseException:
-            await self._stop(drain_seconds=0.0)
-            await self._group.__aexit__(None, None, None)
+        except BaseException as exc:
+            await self.__aexit__(type(exc), exc, exc.__traceback__)
             raise
         return self
 
@@ -101,15 +107,15 @@ class Engine:
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         assert self._group is not None
-        async with AsyncExitStack() as stack:
-            stack.push_async_exit(self._group.__aexit__)
+        try:
             with anyio.CancelScope(shield=True):
                 # Leaving by an exception or a cancellation does not wait for queued work.
                 await self._stop(drain_seconds=self.config.drain_seconds if exc_type is None else 0.0)
+        finally:
             self._group.cancel_scope.cancel()
-        return None
+            await self._group.__aexit__(None, None, None)
 
     async def _stop(self, *, drain_seconds: float) -> None:
         assert self._gate is not None
@@ -269,8 +275,8 @@ class Engine:
         """The same for several events of one topic, in one crossing per plugin and 64 events."""
         self._running("emit an event")
         batch = as_list(events)
-        for at in range(0, len(batch), 1_000):
-            self._door.handle(topic, batch[at : at + 1_000])
+        for at in range(0, len(batch), _EMIT_SLICE):
+            self._door.handle(topic, batch[at : at + _EMIT_SLICE])
             self._take_all(self._door.listeners(topic))
             if time.monotonic() - self._yielded > self.config.slice_seconds:
                 await asyncio.sleep(0)
@@ -309,13 +315,15 @@ class Engine:
             await run.read(self._clock.follow, self._breathe)
             for records in run.flows():
                 for record in records:
-                    self._bus.publish(record)
+                    tags = self._effects.tags.pop(record.id, None)
+                    self._bus.publish(replace(record, tags=tags) if tags else record)
                 await self._breathe()
             await self._settle()
             self._publish_counters()
             await self._bus.flush()
         finally:
             run.close()
+            self._take_batch()
             self._decoded = add_decode(self._decoded, run.decode_stats())
             self._http = add_http(self._http, run.http_stats())
             self._run = None
@@ -332,10 +340,23 @@ class Engine:
         if not self._wants_streams():
             return None
         plugins = [plugin for plugin in self._plugins if plugin.block.name == "filex_monitor"]
-        votes = FilexVotes(plugins, lambda plugin, line: self._log.write(plugin.script, "WARN", line))
+        votes = FilexVotes(
+            plugins, lambda plugin, line: self._log.write(plugin.script, "WARN", line), self._keep_for_batch
+        )
         return FileExtractor(
             self.config.limits, self._ramfs(), votes, self._bus.publish, chunk_bytes=self.config.chunk_bytes
         )
+
+    def _keep_for_batch(self, lease: int) -> None:
+        """Tasks of a file's hook are still in an outbox when the hook returns: the file stays until they are out."""
+        self._ramfs().hold(lease)
+        self._batch_leases.append(lease)
+
+    def _take_batch(self) -> None:
+        self._take_all(self._plugins)
+        for lease in self._batch_leases:
+            self._ramfs().release(lease)
+        self._batch_leases.clear()
 
     async def _settle(self) -> None:
         assert self._gate is not None
@@ -351,7 +372,7 @@ class Engine:
 
         The source waits while some plugin's queue is half full, so that reading fast loses no tasks.
         """
-        self._take_all(self._plugins)
+        self._take_batch()
         await self._work_off()
         await self._bus.flush()
         await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from engine.values.stats import RecordStats
 
 
 class Sink(Protocol):
-    """Takes every record of an engine. `flush` is awaited between slices of work, so that a slow sink slows the source."""
+    """Takes every record of an engine. `flush` is awaited between slices of work: a slow sink slows the source."""
 
     def write(self, record: Record) -> None:
         """Take one record; must not block."""
@@ -81,7 +81,7 @@ class RecordBus:
         self._made = self._delivered = self._dropped = 0
 
     def subscribe(self, kinds: Iterable[str], limit: int) -> Subscription:
-        """A subscription to some kinds of records, or to all when none is named. Raises `ConfigError` for an unknown one."""
+        """A subscription to records of some kinds, or of all. Raises `ConfigError` for an unknown kind."""
         wanted = frozenset(kinds) or frozenset(RECORD_TYPES)
         for kind in sorted(wanted - RECORD_TYPES.keys()):
             raise ConfigError(f"no records of kind {kind!r}, there are {', '.join(sorted(RECORD_TYPES))}")

@@ -116,13 +116,11 @@ def _warnings(fields: Mapping[str, Any], blocks: Mapping[str, Any]) -> list[str]
     warnings = []
     if "id" not in fields:
         warnings.append("TrisulPlugin.id is missing: give id = { name = ... }")
-    for name in sorted(blocks):
-        if name in LATER_BLOCKS:
-            warnings.append(f"scripts of type {name!r} are not run yet; the block is ignored")
+    later = sorted(blocks.keys() & LATER_BLOCKS)
+    warnings += [f"scripts of type {name!r} are not run yet; the block is ignored" for name in later]
     known = frozenset(BLOCKS) | LATER_BLOCKS | PLUGIN_FIELDS
-    for name in sorted(fields):
-        if near := hint(name, known):
-            warnings.append(f"TrisulPlugin.{name} is no name that is known here: did you mean {near!r}?")
+    near_misses = [(name, near) for name in sorted(fields) if (near := hint(name, known))]
+    warnings += [f"TrisulPlugin.{name} is no name known here: did you mean {near!r}?" for name, near in near_misses]
     for name in sorted(set(blocks) & set(BLOCKS)):
         warnings.extend(_block_warnings(BLOCKS[name], dict(blocks[name] or {})))
     return warnings

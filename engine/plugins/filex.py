@@ -15,8 +15,11 @@ class FilexVotes:
     that returned no boolean count as yes (spec 2.1, 9.2 H7 and H27).
     """
 
-    def __init__(self, plugins: Sequence[Plugin], log: Callable[[Plugin, str], None]) -> None:
-        """`log(plugin, text)` takes warnings about votes."""
+    def __init__(
+        self, plugins: Sequence[Plugin], log: Callable[[Plugin, str], None], keep: Callable[[int], None]
+    ) -> None:
+        """`log(plugin, text)` takes warnings about votes; `keep(lease)` keeps a file until outboxes are taken."""
+        self._keep = keep
         self._plugins = plugins
         self._log = log
         self._complained: set[Plugin] = set()
@@ -90,6 +93,7 @@ class FilexVotes:
         lease: int,
     ) -> None:
         """A file, or a part of one, that stays while async tasks of this call are unfinished."""
+        self._keep(lease)
         self._tell("onfile_http", time, lease, flow, path.encode(), request, response, length, is_partial)
 
     def flow_end(self, time: float, flow: bytes) -> None:

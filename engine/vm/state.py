@@ -90,7 +90,7 @@ class LuaState:
         return result  # type: ignore[no-any-return]
 
     def execute(self, source: bytes, *args: Any) -> Any:
-        """Run a chunk of our own and return its results. Lua errors come out as they are; scripts never come this way."""
+        """Run a chunk of our own and return its results. Its errors come out as they are; scripts don't come this way."""
         self._check()
         try:
             return self._runtime.execute(source, *args)
