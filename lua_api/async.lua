@@ -162,10 +162,8 @@ function M.new(context, pack, limit)
 
   -- Completions from the host: id, status, value, three by three.
   function host.complete(...)
-    for at = 1, select("#", ...), 3 do
-      local id, status, value = select(at, ...)
-      complete_one(id, status, value)
-    end
+    local values = { ... } -- not select(at, ...), which moves all values behind `at` at every turn
+    for at = 1, #values, 3 do complete_one(values[at], values[at + 1], values[at + 2]) end
   end
 
   -- Completions of tasks that have no callback for how they ended.

@@ -155,9 +155,9 @@ function M.start(settings)
   -- Calls onevent for each event of a batch. How many raised.
   function host_end.events(time, topic, ...)
     context.time = time
-    local failures = 0
-    for at = 1, select("#", ...) do
-      if not guarded("onevent", block.onevent, context.engine, time, topic, (select(at, ...))) then failures = failures + 1 end
+    local events, failures = { ... }, 0
+    for at = 1, #events do
+      if not guarded("onevent", block.onevent, context.engine, time, topic, events[at]) then failures = failures + 1 end
     end
     return failures
   end

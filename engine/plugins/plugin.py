@@ -150,7 +150,7 @@ class Plugin:
             if _has_callback(outcome):
                 flat += (outcome.task.id, int(outcome.status), outcome.value or b"")
             elif outcome.task.wants:
-                flat += (outcome.task.id, int(Status.DONE), None)
+                flat += (outcome.task.id, int(Status.DONE), b"")
             else:
                 silent += 1
         if flat:
