@@ -189,8 +189,10 @@ async def _wait_for(threads: list[WorkerThread]) -> bool:
     if not threads:
         return True
     _, running = await asyncio.wait([asyncio.wrap_future(each.ended) for each in threads], timeout=_JOIN_SECONDS)
+    for future in running:
+        future.cancel()
     for thread in threads:
-        if thread.ended.done():
+        if thread.gone.is_set():
             thread.join(_JOIN_SECONDS)  # it has nothing left to do but to end
     return not running
 

@@ -29,12 +29,13 @@ _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one w
 class _Slot:
     """A worker and what it has in hand. Shared with the worker's thread, under the queue's lock."""
 
-    __slots__ = ("holding", "orphaned", "worker")
+    __slots__ = ("holding", "orphaned", "run", "worker")
 
     def __init__(self) -> None:
         self.worker: LuaWorker | None = None
         self.holding: dict[int, Task] = {}
         self.orphaned = False
+        self.run: asyncio.Future[int] | None = None
 
 
 class TaskQueue:
@@ -111,7 +112,7 @@ class TaskQueue:
             abandoned=self._abandoned,
             pending=self._pending,
             late_results=self._late,
-            stuck_threads=sum(not thread.ended.done() for thread in self._closing),
+            stuck_threads=sum(not thread.gone.is_set() for thread in self._closing),
         )
 
     # ---- starting, loop thread
@@ -147,8 +148,8 @@ class TaskQueue:
             slot.worker = LuaWorker(self._setup, lambda more, *flat: self._exchange(slot, more, flat))
         self._slots.add(slot)
         self._running += 1
-        run = self._gate.loop.run_in_executor(slot.worker.executor, slot.worker.drain)
-        run.add_done_callback(lambda done: self._run_ended(slot, done))
+        slot.run = self._gate.loop.run_in_executor(slot.worker.executor, slot.worker.drain)
+        slot.run.add_done_callback(lambda done: self._run_ended(slot, done))
 
     def _run_ended(self, slot: _Slot, done: asyncio.Future[int]) -> None:
         failure = None if done.cancelled() else done.exception()
@@ -271,8 +272,9 @@ class TaskQueue:
             slot.orphaned = True
         self._slots.discard(slot)
         self._running -= 1
-        assert slot.worker is not None
+        assert slot.worker is not None and slot.run is not None
         self._closing.append(slot.worker.close())
+        slot.run.cancel()  # the thread goes on, but may come back when the loop is closed
 
     # ---- the way back, loop thread
 

@@ -26,6 +26,7 @@ class WorkerThread(Executor):
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self.ended: Future[None] = Future()
+        self.gone = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
@@ -60,7 +61,9 @@ class WorkerThread(Executor):
                 except BaseException as exc:
                     future.set_exception(exc)
             del job, future, fn, args  # nothing of a job may live on while the thread waits for the next
-        self.ended.set_result(None)
+        self.gone.set()
+        if self.ended.set_running_or_notify_cancel():  # whoever waited for it may have lost patience
+            self.ended.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)

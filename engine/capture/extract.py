@@ -1,0 +1,219 @@
+"""File extraction: TCP stream events in, hooks called, files written, `Http` and `File` records out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import fields
+
+from engine.capture.bodies import (
+    Body,
+    Counts,
+    FileHooks,
+    Outlets,
+    content_type_of,
+    host_of,
+    method_of,
+    text,
+    uri_of,
+)
+from engine.capture.http import Exchange, HttpConnection
+from engine.capture.http_head import Framing
+from engine.capture.ramfs import Ramfs
+from engine.values.config import CaptureLimits
+from engine.values.records import File, Http
+from engine.values.stats import HttpStats
+
+__all__ = ["FileExtractor", "FileHooks"]
+
+
+class FileExtractor:
+    """Extracts the bodies of all connections. Every method is to be called on the loop thread.
+
+    Per flow the hooks are called in this order: `filter_flow` once it is known to speak HTTP; for each exchange
+    `filter` with the request's head, `filter` with the response's head, `payload_http` and `file`; at the end
+    `flow_end`. `payload_raw` gets each event after the messages in it were read. A refused flow gets no further
+    call. A refused request skips its response without asking; a refused body yields no `File` record.
+    What a hook raises is not caught here: the plugin floor keeps errors of scripts to itself.
+    """
+
+    def __init__(
+        self,
+        limits: CaptureLimits,
+        ramfs: Ramfs,
+        hooks: FileHooks,
+        record: Callable[[Http | File], None],
+        *,
+        chunk_bytes: int,
+    ) -> None:
+        """`chunk_bytes`: a body longer than this becomes parts of this size."""
+        self._counts = Counts()
+        self._outlets = Outlets(limits, ramfs, hooks, record, chunk_bytes, self._counts)
+        self._flows: dict[int, _Flow] = {}
+
+    def open(self, stream: int, flow: bytes, roles_known: bool, time: float) -> None:
+        """A connection began; `flow` is its key. `roles_known`: the handshake was seen, direction 0 is the client."""
+        if stream in self._flows:
+            self.end(stream, time)
+        self._flows[stream] = _Flow(self._outlets, flow, time, roles_known=roles_known)
+
+    def data(self, stream: int, direction: int, position: int, time: float, data: bytes) -> bool:
+        """The next bytes of a direction, at `position` of its stream.
+
+        False: nobody wants more of this connection, and it is forgotten (`flow_end` was called where it was due).
+        """
+        flow = self._flows.get(stream)
+        if flow is None:
+            return False
+        flow.data(direction, position, time, data)
+        if flow.wanted():
+            return True
+        self.end(stream, time)
+        return False
+
+    def gap(self, stream: int, direction: int, position: int, length: int, time: float) -> None:
+        """`length` bytes at `position` were not captured."""
+        del position  # events come in order: it is where the last one ended
+        flow = self._flows.get(stream)
+        if flow is not None:
+            flow.time = time
+            flow.connection.gap(direction, length, time)
+
+    def end(self, stream: int, time: float) -> None:
+        """The connection is over. Does nothing for one that is not known, or not any more."""
+        flow = self._flows.pop(stream, None)
+        if flow is not None:
+            flow.end(time, cut=False)
+
+    def stats(self) -> HttpStats:
+        """The counts up to now."""
+        counts = self._counts
+        shared = {each.name: getattr(counts, each.name) for each in fields(counts) if each.name != "held_bytes"}
+        return HttpStats(**shared, files_partial=counts.files - counts.files_complete)
+
+    def close(self) -> None:
+        """End what is unfinished as partial ("cut"), in the order in which the connections began."""
+        while self._flows:
+            flow = self._flows.pop(next(iter(self._flows)))
+            flow.end(flow.time, cut=True)
+
+
+class _Flow:
+    """One connection: the handler of its HTTP, which turns messages into bodies and records."""
+
+    def __init__(self, outlets: Outlets, flow: bytes, time: float, *, roles_known: bool) -> None:
+        self.connection = HttpConnection(outlets.limits, self, roles_known=roles_known)
+        self.time = time
+        self._outlets = outlets
+        self._flow = flow
+        self._accepted = False
+        self._ended = False
+        self._bodies: list[Body | None] = [None, None]  # by direction as hooks count them
+        self._raw: deque[tuple[int, int, float, bytes]] = deque()
+        self._raw_bytes = 0
+
+    def wanted(self) -> bool:
+        """False when further events would change nothing."""
+        return self.connection.wanted or (self._accepted and self._outlets.hooks.wants_raw)
+
+    def data(self, direction: int, position: int, time: float, data: bytes) -> None:
+        self.time = time
+        if self._outlets.hooks.wants_raw:
+            self._hold_raw(direction, position, time, data)
+        if self.connection.wanted:
+            self.connection.data(direction, time, data)
+            if not self.connection.wanted:
+                self._end_http(time, cut=False)
+        if self._raw and self._accepted:
+            self._give_raw()
+
+    def end(self, time: float, *, cut: bool) -> None:
+        """Finish bodies and exchanges, then tell the hooks."""
+        self._end_http(time, cut=cut)
+        if self._accepted:
+            self._outlets.hooks.flow_end(time, self._flow)
+
+    def _end_http(self, time: float, *, cut: bool) -> None:
+        if not self._ended:
+            self._ended = True
+            self.connection.end(time, cut=cut)
+
+    # Raw bytes: kept until the connection is recognised, no more than one header block's worth.
+
+    def _hold_raw(self, direction: int, position: int, time: float, data: bytes) -> None:
+        self._raw.append((direction, position, time, data))
+        self._raw_bytes += len(data)
+        while self._raw_bytes > self._outlets.limits.header_bytes and len(self._raw) > 1:
+            self._raw_bytes -= len(self._raw.popleft()[3])
+
+    def _give_raw(self) -> None:
+        client = self.connection.client_direction()
+        while self._raw:
+            direction, position, time, data = self._raw.popleft()
+            self._outlets.hooks.payload_raw(time, self._flow, 0 if direction == client else 1, position, data)
+        self._raw_bytes = 0
+
+    # What the connection reports.
+
+    def recognised(self, time: float) -> bool:
+        self._accepted = self._outlets.hooks.filter_flow(time, self._flow)
+        return self._accepted
+
+    def begin(self, exchange: Exchange, is_request: bool, time: float, framing: Framing) -> None:
+        counts = self._outlets.counts
+        if is_request:
+            counts.requests += 1
+        else:
+            counts.responses += 1
+            self._record(exchange)
+        counts.upgrades += framing is Framing.TUNNEL
+        if not self._asked(exchange, is_request, time) or framing is Framing.TUNNEL:
+            return
+        if framing is not Framing.NONE:
+            self._bodies[not is_request] = Body(self._outlets, self._flow, exchange, is_request)
+        elif not is_request:
+            Body(self._outlets, self._flow, exchange, is_request).finish(time, "", announced=False)
+
+    def body(self, is_request: bool, time: float, data: bytes) -> None:
+        body = self._bodies[not is_request]
+        if body is not None:
+            body.data(time, data)
+
+    def gap(self, is_request: bool) -> None:
+        body = self._bodies[not is_request]
+        if body is not None:
+            body.gap()
+
+    def finish(self, is_request: bool, time: float, reason: str) -> None:
+        body, self._bodies[not is_request] = self._bodies[not is_request], None
+        if body is not None:
+            body.finish(time, reason)
+
+    def unanswered(self, exchange: Exchange) -> None:
+        self._record(exchange)
+
+    def malformed(self) -> None:
+        self._outlets.counts.malformed += 1
+
+    def _asked(self, exchange: Exchange, is_request: bool, time: float) -> bool:
+        head = exchange.request if is_request else exchange.response
+        if exchange.refused or head is None:
+            return False
+        agreed = self._outlets.hooks.filter(time, self._flow, head.raw, is_request)
+        if is_request:
+            exchange.refused = not agreed
+        return agreed
+
+    def _record(self, exchange: Exchange) -> None:
+        response = exchange.response
+        self._outlets.record(
+            Http(
+                flow=text(self._flow),
+                method=method_of(exchange),
+                host=host_of(exchange),
+                uri=uri_of(exchange),
+                status=response.status if response else 0,
+                content_type=content_type_of(response) if response else "",
+                time=exchange.time,
+            )
+        )

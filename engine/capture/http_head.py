@@ -1,0 +1,250 @@
+"""HTTP/1.x message heads: where one starts, what it says, and how the body behind it is framed (RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+
+import httptools
+
+BLOCK_END = re.compile(rb"\n\r?\n")
+"""The end of a header block, bare LF allowed."""
+
+START_BYTES = 8_192
+"""A start line longer than this is not looked for when synchronisation is lost."""
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_METHODS = (
+    rb"GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE|PROPFIND|PROPPATCH|REPORT|SEARCH|LOCK|UNLOCK"
+    rb"|MKCOL|COPY|MOVE|SUBSCRIBE|UNSUBSCRIBE|NOTIFY|M-SEARCH"
+)
+_NEXT_LINE = rb"(?:\r?\n|" + _TOKEN + rb"[ \t]*:)"
+_STATUS_LINE = rb"HTTP/1\.[0-9] +[1-9][0-9]{2}(?: [^\r\n]*)?\r?\n"
+
+# A message that begins right here. The prefix patterns say whether more bytes could still make it one.
+# One blank only in front of the URI: two repeats side by side would let a line of blanks take quadratic time.
+_REQUEST_LINE = re.compile(rb"[A-Z][A-Z_-]{1,31} [^\r\n]+ HTTP/1\.[0-9][ \t]*\r?\n")
+_REQUEST_PREFIX = re.compile(rb"[A-Z][A-Z_-]{0,31}(?: [^\x00-\x1f\x7f]*\r?)?\Z")
+_RESPONSE_LINE = re.compile(_STATUS_LINE)
+_RESPONSE_PREFIX = re.compile(rb"HTTP/1\.[0-9][^\r\n]*\r?\Z")
+
+# A message that begins anywhere: stricter, the line behind the start line must fit as well.
+_LOST_REQUEST = re.compile(rb"(?:" + _METHODS + rb") [^\s]+ \Z")
+_LOST_REQUEST_REST = re.compile(rb"HTTP/1\.[0-9]\r?\n" + _NEXT_LINE)
+_LOST_RESPONSE = re.compile(_STATUS_LINE + _NEXT_LINE)
+_ANCHOR = b"HTTP/1."
+
+_STATUS = re.compile(rb"HTTP/1\.[0-9] +([1-9][0-9]{2})")
+_LINE_ENDS = re.compile(rb"[\r\n]+")
+_DIGITS = re.compile(rb"[0-9]{1,18}\Z")
+
+
+class Start(Enum):
+    """What the first bytes of a message look like."""
+
+    REQUEST = 0
+    RESPONSE = 1
+    OPEN = 2
+    """Too few bytes to say."""
+    NEITHER = 3
+
+
+class Framing(Enum):
+    """How the end of a message's body is found (RFC 9112 6.3)."""
+
+    NONE = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
+    TUNNEL = 4
+    """No more HTTP on this connection: 101, or 2xx to CONNECT."""
+
+
+@dataclass(slots=True)
+class Head:
+    """One header block. `fields` has lower-case names; repeated ones are joined by ``", "``."""
+
+    raw: bytes
+    is_request: bool
+    method: bytes
+    uri: bytes
+    status: int
+    fields: dict[bytes, bytes]
+
+    @property
+    def is_interim(self) -> bool:
+        """A 1xx response after which the final one is still to come."""
+        return 100 <= self.status < 200 and self.status != 101
+
+    def codings(self) -> list[str]:
+        """Content codings and then transfer codings, lower case, in the order in which they were applied."""
+        listed = _members(self.fields.get(b"content-encoding", b"")) + _transfer_codings(self)
+        return [each.decode("latin-1") for each in listed if each not in (b"chunked", b"identity")]
+
+
+def classify(data: bytes, position: int = 0) -> Start:
+    """What starts at `position`, judged by the first line only. HTTP/0.9 has no version and is not HTTP for us."""
+    first = data[position : position + 1]
+    if not first:
+        return Start.OPEN
+    if first == b"H" and data.startswith(_ANCHOR[: len(data) - position], position):
+        if _RESPONSE_LINE.match(data, position):
+            return Start.RESPONSE
+        if len(data) - position <= len(_ANCHOR) or _RESPONSE_PREFIX.match(data, position):
+            return Start.OPEN
+        return Start.NEITHER
+    if _REQUEST_LINE.match(data, position):
+        return Start.REQUEST
+    return Start.OPEN if _REQUEST_PREFIX.match(data, position) else Start.NEITHER
+
+
+def skip_empty_lines(data: bytes, position: int) -> int:
+    """The position behind the line ends at `position`; they may stand between messages (RFC 9112 2.2)."""
+    found = _LINE_ENDS.match(data, position)
+    return found.end() if found else position
+
+
+def find_start(data: bytes, position: int, *, requests: bool, responses: bool) -> tuple[int, Start]:
+    """The first plausible message start anywhere in `data` from `position` on.
+
+    Returns its position and kind; or, with `Start.OPEN`, the position from which the data must be kept until more
+    has come.
+    """
+    size = len(data)
+    done = position
+    anchor = data.find(_ANCHOR, done)
+    while anchor >= 0:
+        begin = anchor
+        if responses and _LOST_RESPONSE.match(data, anchor):
+            return anchor, Start.RESPONSE
+        if requests and data[anchor - 1 : anchor] == b" ":
+            line = _LOST_REQUEST.search(data, max(done, anchor - START_BYTES), anchor)
+            begin = line.start() if line else anchor
+            if line and _LOST_REQUEST_REST.match(data, anchor):
+                return begin, Start.REQUEST
+        if size - anchor < START_BYTES and data.count(b"\n", anchor) < 2:
+            return begin, Start.OPEN  # the two lines that decide are not both here
+        done = anchor + len(_ANCHOR)
+        anchor = data.find(_ANCHOR, done)
+    if not requests:
+        return max(done, size - len(_ANCHOR) + 1), Start.OPEN
+    return max(done, data.rfind(b"\n", done) + 1, size - START_BYTES), Start.OPEN
+
+
+class _Fields:
+    """Callbacks of one httptools parser."""
+
+    __slots__ = ("complete", "fields", "uri")
+
+    def __init__(self) -> None:
+        self.uri = b""
+        self.fields: dict[bytes, bytes] = {}
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.uri += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        _add_field(self.fields, name, value)
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+def parse_head(block: bytes, *, is_request: bool) -> Head | None:
+    """Read a whole header block, empty line included. None when it is not HTTP/1.x after all."""
+    fields = _Fields()
+    if is_request:
+        requests = httptools.HttpRequestParser(fields)
+        if _feed(requests, fields, block):
+            return Head(block, True, requests.get_method(), fields.uri, 0, fields.fields)
+    else:
+        responses = httptools.HttpResponseParser(fields)
+        if _feed(responses, fields, block):
+            return Head(block, False, b"", b"", responses.get_status_code(), fields.fields)
+    # Unknown methods, blanks in a URI or before a colon, odd lengths: endpoints took them, so a witness must.
+    return _parse_tolerantly(block, is_request=is_request)
+
+
+def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, fields: _Fields, block: bytes) -> bool:
+    """Run a fresh parser over a block; True when it read all of it."""
+    parser.set_dangerous_leniencies(
+        lenient_headers=True,
+        lenient_chunked_length=True,
+        lenient_keep_alive=True,
+        lenient_transfer_encoding=True,
+        lenient_version=True,
+        lenient_optional_lf_after_cr=True,
+        lenient_optional_cr_before_lf=True,
+    )
+    # HttpParserUpgrade and complaints about what follows come after the block was read.
+    with suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
+        parser.feed_data(block)
+    return fields.complete
+
+
+def _parse_tolerantly(block: bytes, *, is_request: bool) -> Head | None:
+    first, *lines = block.split(b"\n")
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if colon and not line.startswith((b" ", b"\t")):
+            _add_field(fields, name.strip(), value.strip())
+    if is_request:
+        method, _, rest = first.partition(b" ")
+        uri, version, _ = rest.rpartition(b" " + _ANCHOR)
+        return Head(block, True, method, uri.strip(), 0, fields) if method and version else None
+    status = _STATUS.match(first)
+    return Head(block, False, b"", b"", int(status[1]), fields) if status else None
+
+
+def frame_request(head: Head) -> tuple[Framing, int]:
+    """Framing of a request's body, and its length in bytes for `Framing.LENGTH`. Chunked wins over a length."""
+    if _is_chunked(head):
+        return Framing.CHUNKED, 0
+    length = _content_length(head)
+    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+
+
+def frame_response(head: Head, method: bytes) -> tuple[Framing, int]:
+    """Framing of a final response's body; `method` is that of its request, b"" when it was not seen."""
+    status = head.status
+    if status == 101 or (method == b"CONNECT" and 200 <= status < 300):
+        return Framing.TUNNEL, 0
+    if method == b"HEAD" or status in (204, 304):
+        return Framing.NONE, 0
+    if _is_chunked(head):
+        return Framing.CHUNKED, 0
+    length = _content_length(head)
+    if length is None or _transfer_codings(head):
+        return Framing.CLOSE, 0
+    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+
+
+def _is_chunked(head: Head) -> bool:
+    return b"chunked" in _transfer_codings(head)
+
+
+def _transfer_codings(head: Head) -> list[bytes]:
+    listed = _members(head.fields.get(b"transfer-encoding", b""))
+    return [each for each in listed if each != b"identity"]
+
+
+def _content_length(head: Head) -> int | None:
+    """The first of the lengths given; None without one, or when it is not a number."""
+    value = head.fields.get(b"content-length", b"").partition(b",")[0].strip()
+    return int(value) if _DIGITS.match(value) else None
+
+
+def _members(value: bytes) -> list[bytes]:
+    """A comma-separated list, lower case, without empty members (RFC 9110 5.6.1)."""
+    if not value:
+        return []
+    return [each for part in value.lower().split(b",") if (each := part.strip())]
+
+
+def _add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    name = name.lower()
+    fields[name] = fields[name] + b", " + value if name in fields else value
