@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
+from anyio.abc import TaskGroup
 
 from engine.capture.decoder import Decoder
 from engine.capture.extract import FileExtractor
 from engine.capture.ramfs import Ramfs
-from engine.offload import Gate, Outcome, Status, TaskQueue
-from engine.offload.worker import WorkerSetup
+from engine.offload import Gate, Outcome, Status
 from engine.pipeline.captures import Capture, CaptureRun, add_decode, add_http, open_run
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
 from engine.pipeline.logs import ScriptLog
 from engine.pipeline.records import RecordBus, Sink, Subscription
-from engine.plugins.blocks import Side
+from engine.pipeline.roster import Roster
 from engine.plugins.filex import FilexVotes
-from engine.plugins.loader import load_plugins, read_script
-from engine.plugins.plugin import Plugin, ScriptFile
+from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Summary
 from engine.values.stats import AsyncStats, DecodeStats, EngineStats, HttpStats, PluginStats
-from lua_api import API_VERSION
-
-_ids = itertools.count(1)  # `T.contextid`: unique in the process, as states of several engines may share files
 
 _EMIT_SLICE = 256  # events between two looks at the time
-
-_WARN_SECONDS = 1.0  # a hook that is slow at every call is named once in a while, not each time
 
 
 class Engine:
@@ -69,11 +62,10 @@ class Engine:
             self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error
         )
         self._batch_leases: list[int] = []
-        self._warned: dict[tuple[Plugin, str], float] = {}
         self._run: CaptureRun | None = None
         self._decoded, self._http = DecodeStats(), HttpStats()
         self._gate: Gate | None = None
-        self._group: anyio.abc.TaskGroup | None = None
+        self._group: TaskGroup | None = None
         self._work_scheduled = False
         self._yielded = 0.0
         self._tasks = AsyncStats()
@@ -88,6 +80,7 @@ class Engine:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._gate = Gate(self._group.start_soon)
+        self._roster = self._make_roster(self._gate, self._group)
         self._began = time.monotonic()
         try:
             await self._load_all()
@@ -95,6 +88,20 @@ class Engine:
             await self.__aexit__(type(exc), exc, exc.__traceback__)
             raise
         return self
+
+    def _make_roster(self, gate: Gate, group: TaskGroup) -> Roster:
+        return Roster(
+            self._plugins,
+            self.config,
+            gate,
+            self._log,
+            now=self._clock.now,
+            take=self._effects.take,
+            deliver=self._deliver,
+            settled=self._let_go,
+            on_error=self._script_error,
+            start_soon=group.start_soon,
+        )
 
     async def _load_all(self) -> None:
         errors = []
@@ -123,15 +130,11 @@ class Engine:
             await self._finish_work(drain_seconds)
         self._door.drop_all()
         gate = self._gate
-        for plugin in list(self._plugins):
-            if plugin.queue is not None:
-                plugin.queue.abandon()
+        gate.abandon()
+        for plugin in self._plugins:
             plugin.onunload(self._clock.now())
             self._effects.take(plugin)
-        for plugin in list(self._plugins):
-            if plugin.queue is not None:
-                plugin.queue.abandon()  # what onunload asked for comes too late to be done
-        await gate.close()
+        await gate.close()  # abandons what onunload asked for, which comes too late
         self._tasks = gate.stats()
         self._final_plugin_stats = tuple(plugin.stats() for plugin in self._plugins)
         for plugin in self._plugins:
@@ -163,52 +166,13 @@ class Engine:
         """Load a script; names of the blocks that run now. Raises `ScriptLoadError`, which is logged, too."""
         self._running("load a script")
         try:
-            file = read_script(script)
-            return tuple(plugin.block.name for plugin in self._start_plugins(file))
+            blocks = self._roster.load(script)
         except ScriptLoadError as exc:
             self._log.error(exc)
             raise
-
-    def _start_plugins(self, file: ScriptFile) -> list[Plugin]:
-        started = []
-        for plugin in load_plugins(file, self._settings, self._log.writer(file.name)):
-            plugin.slow_seconds = self.config.slow_hook_seconds
-            plugin.on_slow = self._slow_hook
-            plugin.on_error = self._script_error
-            plugin.queue = self._make_queue(plugin, file)
-            answer = plugin.onload(self._clock.now())
-            if answer is True:
-                self._plugins.append(plugin)
-                started.append(plugin)
-            self._effects.take(plugin)
-            if answer is not True:
-                self._discard(plugin, f"onload {'raised' if answer is None else 'returned false'}")
         self._door.plugins_changed()
         self._wake()
-        return started
-
-    def _discard(self, plugin: Plugin, reason: str) -> None:
-        self._log.write(plugin.script, "INFO", f"{plugin.block.name or 'the script'} is disabled: {reason}")
-        self._detach(plugin)
-
-    def _make_queue(self, plugin: Plugin, file: ScriptFile) -> TaskQueue:
-        assert self._gate is not None
-        settings = self._settings(plugin.block.side)
-
-        def setup(log: Any, load_code: Any) -> WorkerSetup:
-            name = f"offpath-{file.name}"
-            return WorkerSetup(name, settings, file.directory, tuple(file.roots), log, load_code)
-
-        queue = TaskQueue(
-            self._gate,
-            name=plugin.label,
-            workers=plugin.description.workers or self.config.workers or 1,
-            setup=setup,
-            deliver=lambda outcomes: self._deliver(plugin, outcomes),
-            log=self._log.writer(file.name),
-        )
-        self._gate.add(queue)
-        return queue
+        return blocks
 
     async def unload(self, script: str | Path) -> None:
         """Unload a script by file name: onunload runs, async work that is queued is done, its results are dropped.
@@ -216,51 +180,9 @@ class Engine:
         Raises `EngineError` when no such script is loaded.
         """
         self._running("unload a script")
-        name = Path(script).name
-        found = [plugin for plugin in self._plugins if plugin.script == name]
-        if not found:
-            loaded = ", ".join(sorted({plugin.script for plugin in self._plugins})) or "none"
-            raise EngineError(f"{name}: is not loaded, there are: {loaded}")
-        for plugin in found:
-            plugin.onunload(self._clock.now())
-            self._effects.take(plugin)
-            self._plugins.remove(plugin)
-            self._detach(plugin)
+        self._roster.unload(Path(script).name)
         self._door.plugins_changed()
         await self._bus.flush()
-
-    def _detach(self, plugin: Plugin) -> None:
-        """Close a plugin's state; its queue goes on until it is empty or the deadline is over."""
-        assert plugin.queue is not None and self._group is not None
-        queue = plugin.queue
-        queue.detach(lambda outcomes: self._let_go(plugin, outcomes))
-        plugin.close()
-        self._group.start_soon(self._end_queue, queue)
-
-    async def _end_queue(self, queue: TaskQueue) -> None:
-        gate = self._gate
-        if gate is None:
-            return
-        await gate.drain(self.config.drain_seconds, queue=queue)
-        await gate.close_queue(queue)
-
-    def _settings(self, side: Side) -> Mapping[str, Any]:
-        number = next(_ids)
-        config = self.config
-        return {
-            "contextid": number,
-            "probeid": "probe0",
-            "probeversion": API_VERSION,
-            "context_name": "default",
-            "args": config.args,
-            "side": side,
-            "instanceid": "0" if side == "backend" else f"{0x77B0000 + number:07X}",
-            "homenets": list(config.homenets),
-            "config": dict(config.settings),
-            "configfile": "",
-            "domain_configfile": "",
-            "queue_limit": config.queue_limit,
-        }
 
     # ---- events
 
@@ -430,9 +352,9 @@ class Engine:
         if not plugin.closed:
             plugin.complete(now, [each for each in outcomes if each.status is not Status.ABANDONED])
             self._take_all((plugin,))
-        self._let_go(plugin, outcomes)
+        self._let_go(outcomes)
 
-    def _let_go(self, _plugin: Plugin, outcomes: list[Outcome]) -> None:
+    def _let_go(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             if outcome.task.lease:
                 self._ramfs().release(outcome.task.lease)
@@ -448,9 +370,6 @@ class Engine:
         plugin.count_error(hook)
         name = f"{plugin.block.name}.{hook}" if plugin.block.name else hook
         self._log.error(ScriptError(plugin.script, name, message, traceback=traceback))
-
-    def _slow_hook(self, plugin: Plugin, hook: str, seconds: float) -> None:
-        self._log.write(plugin.script, "WARN", f"{plugin.block.name}.{hook} held the loop for {seconds * 1000:.1f} ms")
 
     def _inbox_full(self, plugin: Plugin) -> None:
         self._log.write(plugin.script, "WARN", f"{plugin.block.name}: too many messages wait, one was dropped")
@@ -483,7 +402,7 @@ class Engine:
             self._bus.publish(counter)
 
     def _summary(self) -> Summary:
-        return Summary(self._decoded.packets, time.monotonic() - self._began, flat_counts(self.stats))
+        return Summary(self._decoded.packets, time.monotonic() - self._began, self.stats.flat())
 
     def _ramfs(self) -> Ramfs:
         if self._ramfs_directory is None:
@@ -493,12 +412,3 @@ class Engine:
     def _running(self, action: str) -> None:
         if self._gate is None:
             raise EngineClosedError(action)
-
-
-def flat_counts(stats: EngineStats) -> dict[str, int]:
-    """Every count under one name: those of packets, flows and HTTP as they are, the others with their group before."""
-    counts: dict[str, int] = {**asdict(stats.decode), **asdict(stats.http)}
-    for group, prefix in (("events", "events"), ("messages", "messages"), ("tasks", "tasks"), ("records", "records")):
-        counts.update({f"{prefix}_{name}": value for name, value in asdict(getattr(stats, group)).items()})
-    counts |= {"alerts": stats.alerts, "resources": stats.resources, "script_errors": stats.script_errors}
-    return counts

@@ -47,6 +47,15 @@ class CaptureError(EngineError):
         self.reason = reason
 
 
+class SinkError(EngineError):
+    """Raised when a sink can't open what it writes to, or can't write on; the records from then on are lost."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
 class ScriptError(EngineError):
     """A Lua error in a script: which file, which hook, which line, and the Lua traceback.
 

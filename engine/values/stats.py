@@ -5,7 +5,7 @@ Each group closes on itself: what came in equals what was handled, dropped, fail
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +157,10 @@ class EngineStats:
             if hook.calls
         ]
         return max(calls, key=lambda call: call[1], default=None)
+
+    def flat(self) -> dict[str, int]:
+        """Every count under one name: packets, flows and HTTP as they are, the others with their group before them."""
+        counts: dict[str, int] = {**asdict(self.decode), **asdict(self.http)}
+        for group in ("events", "messages", "tasks", "records"):
+            counts.update({f"{group}_{name}": value for name, value in asdict(getattr(self, group)).items()})
+        return counts | {"alerts": self.alerts, "resources": self.resources, "script_errors": self.script_errors}

@@ -1,0 +1,146 @@
+"""The plugins of an engine: loaded from scripts, given a queue for async work, let go. Loop thread only."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.offload import Gate, Outcome, TaskQueue
+from engine.offload.worker import WorkerSetup
+from engine.pipeline.logs import ScriptLog
+from engine.plugins.blocks import Side
+from engine.plugins.loader import load_plugins, read_script
+from engine.plugins.plugin import Plugin, ScriptFile
+from engine.values.config import Config
+from engine.values.errors import EngineError
+from lua_api import API_VERSION
+
+_ids = itertools.count(1)  # `T.contextid`: unique in the process, as states of several engines may share files
+
+_WARN_SECONDS = 1.0  # a hook that is slow at every call is named once in a while, not each time
+
+
+class Roster:
+    """Puts plugins on the engine's list, and takes them off."""
+
+    def __init__(
+        self,
+        plugins: list[Plugin],
+        config: Config,
+        gate: Gate,
+        log: ScriptLog,
+        *,
+        now: Callable[[], float],
+        take: Callable[[Plugin], None],
+        deliver: Callable[[Plugin, list[Outcome]], None],
+        settled: Callable[[list[Outcome]], None],
+        on_error: Callable[[Plugin, str, str, str], None],
+        start_soon: Callable[..., object],
+    ) -> None:
+        """`take` empties an outbox, `deliver` brings outcomes home, `settled` hears of those of a plugin that is gone."""
+        self._plugins = plugins
+        self._config = config
+        self._gate = gate
+        self._log = log
+        self._now = now
+        self._take = take
+        self._deliver = deliver
+        self._settled = settled
+        self._on_error = on_error
+        self._start_soon = start_soon
+        self._warned: dict[tuple[Plugin, str], float] = {}
+
+    def load(self, script: str | Path) -> tuple[str, ...]:
+        """Load a script and run onload; names of the blocks that run now. Raises `ScriptLoadError`."""
+        file = read_script(script)
+        started = [
+            plugin
+            for plugin in load_plugins(file, self._settings, self._log.writer(file.name))
+            if self._start(plugin, file)
+        ]
+        return tuple(plugin.block.name for plugin in started)
+
+    def _start(self, plugin: Plugin, file: ScriptFile) -> bool:
+        plugin.slow_seconds = self._config.slow_hook_seconds
+        plugin.on_slow = self._slow_hook
+        plugin.on_error = self._on_error
+        plugin.queue = self._make_queue(plugin, file)
+        answer = plugin.onload(self._now())
+        self._take(plugin)
+        if answer is True:
+            self._plugins.append(plugin)
+            return True
+        reason = "onload raised" if answer is None else "onload returned false"
+        self._log.write(plugin.script, "INFO", f"{plugin.block.name or 'the script'} is disabled: {reason}")
+        self._detach(plugin)
+        return False
+
+    def unload(self, name: str) -> None:
+        """Unload all plugins of a script. Raises `EngineError` when there are none."""
+        found = [plugin for plugin in self._plugins if plugin.script == name]
+        if not found:
+            loaded = ", ".join(sorted({plugin.script for plugin in self._plugins})) or "none"
+            raise EngineError(f"{name}: is not loaded, there are: {loaded}")
+        for plugin in found:
+            plugin.onunload(self._now())
+            self._take(plugin)
+            self._plugins.remove(plugin)
+            self._detach(plugin)
+
+    def _detach(self, plugin: Plugin) -> None:
+        """Close a plugin's state; its queue goes on until it is empty or the deadline is over."""
+        assert plugin.queue is not None
+        plugin.queue.detach(self._settled)
+        plugin.close()
+        self._start_soon(self._end_queue, plugin.queue)
+
+    async def _end_queue(self, queue: TaskQueue) -> None:
+        await self._gate.drain(self._config.drain_seconds, queue=queue)
+        await self._gate.close_queue(queue)
+
+    def _make_queue(self, plugin: Plugin, file: ScriptFile) -> TaskQueue:
+        settings = self._settings(plugin.block.side)
+
+        def setup(log: Callable[[int, bytes], None], load_code: Callable[[int], bytes]) -> WorkerSetup:
+            name = f"offpath-{file.name}"
+            return WorkerSetup(name, settings, file.directory, tuple(file.roots), log, load_code)
+
+        queue = TaskQueue(
+            self._gate,
+            name=plugin.label,
+            workers=plugin.description.workers or self._config.workers or 1,
+            setup=setup,
+            deliver=lambda outcomes: self._deliver(plugin, outcomes),
+            log=self._log.writer(file.name),
+        )
+        self._gate.add(queue)
+        return queue
+
+    def _settings(self, side: Side) -> Mapping[str, Any]:
+        number = next(_ids)
+        config = self._config
+        return {
+            "contextid": number,
+            "probeid": "probe0",
+            "probeversion": API_VERSION,
+            "context_name": "default",
+            "args": config.args,
+            "side": side,
+            "instanceid": "0" if side == "backend" else f"{0x77B0000 + number:07X}",
+            "homenets": list(config.homenets),
+            "config": dict(config.settings),
+            "configfile": "",
+            "domain_configfile": "",
+            "queue_limit": config.queue_limit,
+        }
+
+    def _slow_hook(self, plugin: Plugin, hook: str, seconds: float) -> None:
+        now = time.monotonic()
+        if now - self._warned.get((plugin, hook), -_WARN_SECONDS) < _WARN_SECONDS:
+            return
+        self._warned[plugin, hook] = now
+        name = f"{plugin.block.name}.{hook}" if plugin.block.name else hook
+        self._log.write(plugin.script, "WARN", f"{name} held the loop for {seconds * 1000:.1f} ms")
