@@ -44,7 +44,9 @@ class Ramfs:
         except OSError as exc:
             raise ConfigError(f"ramfs {str(directory or tempfile.gettempdir())!r}: {exc.strerror}") from exc
         self._prefix = f"{self.directory}/"
-        self._own: set[str] = set()  # files on disk, published or not
+        self._own: dict[str, int] = {}  # files on disk, published or not, and their bytes
+        self.held_bytes = 0
+        """Bytes of all files that are there."""
         self._leases: dict[int, tuple[str, int]] = {}
         self._last_lease = 0
         self._last_number = 0
@@ -84,11 +86,14 @@ class Ramfs:
             handle = os.open(path, _FLAGS | os.O_APPEND)
         else:
             handle = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-            self._own.add(path)
+            self._own[path] = 0
         try:
             view = memoryview(data)
             while view:
-                view = view[os.write(handle, view) :]
+                written = os.write(handle, view)
+                view = view[written:]
+                self._own[path] += written
+                self.held_bytes += written
         finally:
             os.close(handle)
 
@@ -97,13 +102,12 @@ class Ramfs:
         if os.path.lexists(target):
             raise FileExistsError(f"{target} exists already")
         Path(path).rename(target)
-        self._own.discard(path)
-        self._own.add(target)
+        self._own[target] = self._own.pop(path)
 
     def discard(self, path: str) -> None:
         """Remove a file of ours, if it is there; the file of a lease goes through `release` instead."""
         if path in self._own:
-            self._own.discard(path)
+            self.held_bytes -= self._own.pop(path)
             with suppress(OSError):  # a script may have moved or removed it
                 Path(path).unlink()
 

@@ -65,7 +65,7 @@ def copy(source: str, target: str, given_up: threading.Event) -> None:
     """Create or atomically replace `target` with the contents of `source`."""
     if Path(target).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
-    temporary = f"{target}.{secrets.token_hex(6)}.tmp"
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
     with _open(source, os.O_RDONLY) as read_from:
         _refuse_directory(read_from, source)
         try:
@@ -127,6 +127,7 @@ def write(data: bytes, target: str, position: int) -> None:
         with _appending(target) as descriptor:
             _write_all(descriptor, data)
         return
+    existed = Path(target).exists()
     with _open(target, os.O_RDWR | os.O_CREAT) as descriptor:
         size = os.fstat(descriptor).st_size
         before = os.pread(descriptor, len(data), position)
@@ -136,6 +137,8 @@ def write(data: bytes, target: str, position: int) -> None:
         except BaseException:
             os.pwrite(descriptor, before, position)
             os.ftruncate(descriptor, size)
+            if not existed:
+                os.unlink(target)
             raise
 
 
@@ -153,7 +156,10 @@ def touched_paths(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _comparable(path: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(os.path.realpath(folder), name)
+    try:
+        return os.path.join(os.path.realpath(folder), name)
+    except ValueError:  # a NUL in it: no file has that name, as the operation will find
+        return path
 
 
 def _run(task: Task, given_up: threading.Event) -> str | None:
@@ -169,14 +175,14 @@ def _run(task: Task, given_up: threading.Event) -> str | None:
             write(task.data, task.target, task.position)
     except Abandoned:
         return "given up"
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, OverflowError, MemoryError) as exc:
         return _explain(task, exc)
     return None
 
 
-def _explain(task: Task, exc: OSError | ValueError) -> str:
+def _explain(task: Task, exc: Exception) -> str:
     what = f"{task.source} -> {task.target}" if task.source else task.target
-    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc) or type(exc).__name__
     return f"T.async:{task.method}: {what}: {reason}"
 
 

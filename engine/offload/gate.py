@@ -154,10 +154,15 @@ class Gate:
                 while sum(each.pending for each in queues):
                     await self.progress()
         except TimeoutError:
-            for each in queues:
+            for each in list(queues):
                 each.abandon()
             return False
         return True
+
+    def abandon(self) -> None:
+        """Give up all that is not settled."""
+        for queue in self._queues:
+            queue.abandon()
 
     async def close(self) -> None:
         """End all threads. What is still pending is abandoned; threads that won't end are counted and left behind."""

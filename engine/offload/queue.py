@@ -167,8 +167,9 @@ class TaskQueue:
         """A drain run that raised took its tasks with it and leaves a state that can't be trusted."""
         assert slot.worker is not None
         slot.worker.executor.submit(slot.worker.reset)
-        held = list(slot.holding.values())
-        slot.holding.clear()
+        with self._lock:  # a state that can't be built fails what it would have drawn, or it were tried for ever
+            held = list(slot.holding.values()) or self._draw()
+            slot.holding.clear()
         self._settle([Outcome(task, Status.FAILED, f"worker failed: {failure}".encode()) for task in held])
 
     def _start_operation(self) -> bool:
@@ -261,7 +262,9 @@ class TaskQueue:
     def _time_out(self, slot: _Slot, task: Task) -> None:
         """The task is over its time: say so, leave its worker to it, and let another take the slot."""
         self._gate.collect()
-        if task.phase is not Phase.RUNNING or slot.orphaned:
+        with self._lock:
+            still_held = task.id in slot.holding
+        if not still_held or task.phase is not Phase.RUNNING or slot.orphaned:
             return
         self._orphan(slot)
         self._settle([Outcome(task, Status.FAILED, b"timeout", timed_out=True)])

@@ -292,15 +292,20 @@ class Engine:
     async def _breathe(self) -> None:
         """Between two slices of a source: effects, deliveries, sinks, and the loop's turn.
 
-        The source waits while some plugin's queue is half full, so that reading fast loses no tasks.
+        The source waits while some plugin's queue is half full or async work holds too many files, so that reading
+        fast neither loses tasks nor fills the memory.
         """
         self._take_batch()
         await self._work_off()
         await self._bus.flush()
         await asyncio.sleep(0)
         gate = self._gate
-        while gate is not None and gate.longest > self.config.queue_limit // 2:
+        while gate is not None and (gate.longest > self.config.queue_limit // 2 or self._holds_too_much(gate)):
             await gate.progress()
+
+    def _holds_too_much(self, gate: Gate) -> bool:
+        ramfs = self._ramfs_directory
+        return ramfs is not None and gate.pending > 0 and ramfs.held_bytes > self.config.ramfs_bytes
 
     # ---- work that hooks caused
 

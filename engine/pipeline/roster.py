@@ -40,7 +40,7 @@ class Roster:
         on_error: Callable[[Plugin, str, str, str], None],
         start_soon: Callable[..., object],
     ) -> None:
-        """`take` empties an outbox, `deliver` brings outcomes home, `settled` hears of those of a plugin that is gone."""
+        """`take` empties an outbox, `deliver` brings outcomes home, `settled` hears of those whose plugin is gone."""
         self._plugins = plugins
         self._config = config
         self._gate = gate

@@ -43,6 +43,8 @@ class Config:
     """Worker threads per plugin that asks for no number of its own; 1 to 64."""
     ramfs: Path | None = None
     """Where extracted files are put; default a fresh private directory on /dev/shm, or the temp folder."""
+    ramfs_bytes: int = 1 << 30
+    """Extracted files that async work still needs; past it a capture is read no further until some are done with."""
     chunk_bytes: int = 5 << 20
     """Bodies longer than this reach `onfile_http` in parts."""
     queue_limit: int = 100_000
@@ -70,7 +72,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
             raise ConfigError(f"workers must be 1 to {MAX_WORKERS}, not {self.workers!r}")
-        for name in ("chunk_bytes", "queue_limit", "event_limit", "message_limit", "subscription_limit"):
+        for name in ("ramfs_bytes", "chunk_bytes", "queue_limit", "event_limit", "message_limit", "subscription_limit"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}")
         if self.drain_seconds < 0:

@@ -41,6 +41,8 @@ return function(prefix, directory)
 end
 """
 
+_EXACT = 2**53  # integers that a double holds
+
 _LOCATION = re.compile(r"^(?P<where>.*?):(?P<line>\d+): ")
 
 
@@ -105,7 +107,10 @@ class LuaState:
     def table(self, value: Mapping[Any, Any] | Sequence[Any]) -> Any:
         """A new Lua table with the contents of a mapping or sequence, deep. See `to_lua` for what may be in it."""
         self._check()
-        return to_lua(self._runtime, value)
+        try:
+            return to_lua(self._runtime, value)
+        except RecursionError:
+            raise TypeError("event is nested too deep, or contains itself") from None
 
     @property
     def closed(self) -> bool:
@@ -147,7 +152,7 @@ def to_lua(runtime: Any, value: Any, where: str = "event") -> Any:
     for anything that is no plain data.
     """
     if value is None or isinstance(value, bool | int | float | bytes):
-        return value
+        return _double(value, where) if isinstance(value, int) and abs(value) > _EXACT else value
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
     if isinstance(value, bytearray | memoryview):
@@ -155,7 +160,7 @@ def to_lua(runtime: Any, value: Any, where: str = "event") -> Any:
     if isinstance(value, Mapping):
         return runtime.table_from(
             {
-                to_lua(runtime, key, f"key of {where}"): to_lua(runtime, item, f"{where}.{key}")
+                _key(runtime, key, where): to_lua(runtime, item, f"{where}.{key}")
                 for key, item in value.items()
                 if item is not None
             }
@@ -165,6 +170,19 @@ def to_lua(runtime: Any, value: Any, where: str = "event") -> Any:
     raise TypeError(
         f"{where} is a {type(value).__name__}, which Lua cannot hold: give a number, text, bytes, list or mapping"
     )
+
+
+def _key(runtime: Any, key: Any, where: str) -> Any:
+    if key is None or key != key:  # a panic of LuaJIT, which would end the process
+        raise TypeError(f"key of {where} is {key!r}, which no Lua table can have")
+    return to_lua(runtime, key, f"key of {where}")
+
+
+def _double(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise TypeError(f"{where} is an integer too large for a Lua number") from None
 
 
 __all__ = [

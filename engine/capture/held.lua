@@ -1,0 +1,83 @@
+-- Bytes that wait behind a hole, as an ordered list for each direction of a stream. A piece is a stretch of the mapped
+-- capture, never a copy. Sequence numbers in one list must lie within 2^30 of each other, or their order means nothing.
+local bit = require("bit")
+local layouts = require("capture.layouts")
+
+local M = {}
+
+local tobit, min = bit.tobit, math.min
+local pool = layouts.pool(layouts.held_t, 12)
+local piece_at, reserve = pool.at, pool.reserve
+local made_pieces, free_piece = 0, 0
+
+-- Over all lists.
+local total = { bytes = 0, pieces = 0 }
+M.total, M.at = total, piece_at
+
+local function new_piece()
+  local index = free_piece
+  if index ~= 0 then
+    free_piece = piece_at(index).next
+  else
+    made_pieces = made_pieces + 1
+    index = made_pieces
+    reserve(index)
+  end
+  total.pieces = total.pieces + 1
+  return index
+end
+
+local function insert(half, prev, next, seq, length, offset, now)
+  local index = new_piece()
+  local piece = piece_at(index)
+  piece.seq, piece.length, piece.offset, piece.prev, piece.next = seq, length, offset, prev, next
+  -- A hole in front of this piece is at least as old as the pieces behind it.
+  piece.since = next ~= 0 and piece_at(next).since or now
+  if prev ~= 0 then piece_at(prev).next = index else half.first = index end
+  if next ~= 0 then piece_at(next).prev = index else half.last = index end
+  half.held, half.pieces = half.held + length, half.pieces + 1
+  total.bytes = total.bytes + length
+  return index
+end
+
+-- Takes the first piece out of the list.
+function M.drop_first(half)
+  local index = half.first
+  local piece = piece_at(index)
+  half.first = piece.next
+  if half.first ~= 0 then piece_at(half.first).prev = 0 else half.last = 0 end
+  half.held, half.pieces = half.held - piece.length, half.pieces - 1
+  total.bytes, total.pieces = total.bytes - piece.length, total.pieces - 1
+  piece.next, free_piece = free_piece, index
+end
+
+-- Holds the bytes from `seq` on that no held piece has yet: the first copy wins. Returns how many those were.
+-- `offset` is where they lie in the mapping, negative when they were not captured.
+function M.hold(half, seq, length, offset, now)
+  -- From the back: behind a hole, segments mostly come in order.
+  local prev = half.last
+  while prev ~= 0 and tobit(piece_at(prev).seq - seq) > 0 do prev = piece_at(prev).prev end
+  local next = half.first
+  if prev ~= 0 then
+    local piece = piece_at(prev)
+    next = piece.next
+    local known = tobit(piece.seq + piece.length - seq)
+    if known > 0 then seq, length, offset = tobit(seq + known), length - known, offset + known end
+  end
+  local kept = 0
+  while length > 0 do
+    local free = length
+    if next ~= 0 then free = min(length, tobit(piece_at(next).seq - seq)) end
+    if free > 0 then
+      prev = insert(half, prev, next, seq, free, offset, now)
+      kept = kept + free
+    end
+    if next == 0 then break end
+    local known = free + piece_at(next).length
+    seq, length, offset = tobit(seq + known), length - known, offset + known
+    prev, next = next, piece_at(next).next
+  end
+  return kept
+end
+
+return M

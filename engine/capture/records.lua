@@ -1,0 +1,152 @@
+-- Walks the records of a mapped pcap file or the blocks of a pcapng file. Nothing is read past the end of the mapping,
+-- and no packet is handed out whose bytes are not all there.
+local bit = require("bit")
+local layouts = require("capture.layouts")
+
+local M = {
+  PACKET = 1,     -- `record` holds the next packet
+  BROKEN = 2,     -- a record or block whose lengths lie
+  SKIPPED = 3,    -- a block that is no packet
+  END = 4,
+}
+
+local band, bor, bswap, lshift = bit.band, bit.bor, bit.bswap, bit.lshift
+local rd32, be16 = layouts.rd32, layouts.be16
+local PACKET, BROKEN, SKIPPED, END = M.PACKET, M.BROKEN, M.SKIPPED, M.END
+local LONGEST_CAPTURED, LONGEST_WIRE = 262144, 2 ^ 24    -- bytes; a record that says more lies (libpcap's own bound)
+
+local record = layouts.record_t()
+M.record = record
+
+local base, size, position                  -- the mapping, and where in it the next record lies
+local swapped, ticks, link                  -- of a pcap file; `swapped` of the current pcapng section too
+local interfaces, interface_count = layouts.pool(layouts.interface_t, 6), 0
+
+-- Four bytes in the byte order of the file.
+local function word(p, offset)
+  local value = rd32(p, offset)
+  if swapped then value = bswap(value) end
+  return value
+end
+
+local function unsigned(value)
+  return value < 0 and value + 2 ^ 32 or value
+end
+
+local function half_word(p, offset)
+  if swapped then return be16(p, offset) end
+  return bor(p[offset], lshift(p[offset + 1], 8))
+end
+
+-- Fills `record` unless its lengths lie; `left` bytes of the file are there for it.
+local function take_record(offset, captured, wire, left, link_type, time)
+  if captured < 0 or captured > left or captured > LONGEST_CAPTURED or wire < 0 or wire > LONGEST_WIRE then
+    return BROKEN
+  end
+  record.offset, record.captured, record.wire = offset, captured, wire > captured and wire or captured
+  record.link, record.time = link_type, time
+  return PACKET
+end
+
+-- After a broken record nothing tells where the next one begins, so the file ends there.
+local function next_pcap()
+  local left = size - position
+  if left < 16 then
+    position = size
+    return left > 0 and BROKEN or END
+  end
+  local p = base + position
+  local time = unsigned(word(p, 0)) + unsigned(word(p, 4)) / ticks
+  local captured = word(p, 8)
+  local result = take_record(position + 16, captured, word(p, 12), left - 16, link, time)
+  position = result == PACKET and position + 16 + captured or size
+  return result
+end
+
+local function read_section(p, length)
+  if length < 28 then return BROKEN end
+  interface_count = 0
+  return SKIPPED
+end
+
+-- The options if_tsresol and if_tsoffset, of which the time stamps of an interface are made.
+local function read_interface(p, length)
+  if length < 20 then return BROKEN end
+  local interface = { ticks = 1e6, shift = 0, link = half_word(p, 8), snaplen = unsigned(word(p, 12)) }
+  local o, last = 16, length - 4
+  while o + 4 <= last do
+    local code, bytes = half_word(p, o), half_word(p, o + 2)
+    if code == 0 or o + 4 + bytes > last then break end
+    if code == 9 and bytes == 1 then
+      local exponent = band(p[o + 4], 0x7f)
+      interface.ticks = p[o + 4] < 0x80 and 10 ^ exponent or 2 ^ exponent
+    elseif code == 14 and bytes == 8 then
+      local low, high = word(p, o + 4), word(p, o + 8)
+      if swapped then low, high = high, low end
+      interface.shift = high * 2 ^ 32 + unsigned(low)
+    end
+    o = o + 4 + band(bytes + 3, -4)
+  end
+  interface_count = interface_count + 1
+  interfaces.reserve(interface_count)
+  local target = interfaces.at(interface_count)
+  target.ticks, target.shift, target.link = interface.ticks, interface.shift, interface.link
+  target.snaplen = math.min(interface.snaplen, LONGEST_CAPTURED)
+  return SKIPPED
+end
+
+local function read_enhanced(p, length)
+  if length < 32 then return BROKEN end
+  local index = unsigned(word(p, 8)) + 1
+  if index > interface_count then return BROKEN end
+  local interface = interfaces.at(index)
+  local time = (unsigned(word(p, 12)) * 2 ^ 32 + unsigned(word(p, 16))) / interface.ticks + interface.shift
+  return take_record(position + 28, word(p, 20), word(p, 24), length - 32, interface.link, time)
+end
+
+-- A simple packet has no time stamp: it gets that of the record before. Its captured length is the shortest of three.
+local function read_simple(p, length)
+  if length < 16 or interface_count == 0 then return BROKEN end
+  local interface, wire = interfaces.at(1), word(p, 8)
+  local captured = math.min(wire, length - 16)
+  if interface.snaplen > 0 and captured > interface.snaplen then captured = interface.snaplen end
+  return take_record(position + 12, captured, wire, length - 16, interface.link, record.time)
+end
+
+local function read_block(p, kind, length)
+  if kind == 6 then return read_enhanced(p, length) end
+  if kind == 1 then return read_interface(p, length) end
+  if kind == 3 then return read_simple(p, length) end
+  if kind == 0x0a0d0d0a then return read_section(p, length) end
+  return SKIPPED
+end
+
+-- A block whose own length holds may lie inside: reading goes on behind it. Otherwise the file ends there.
+local function next_pcapng()
+  local left = size - position
+  if left < 12 then
+    position = size
+    return left > 0 and BROKEN or END
+  end
+  local p = base + position
+  -- The type of a section header reads the same in both byte orders, and tells the order of all that follows.
+  if rd32(p, 0) == 0x0a0d0d0a then swapped = rd32(p, 8) ~= 0x1a2b3c4d end
+  local length = word(p, 4)
+  if length < 12 or length > left or band(length, 3) ~= 0 then
+    position = size
+    return BROKEN
+  end
+  local result = read_block(p, word(p, 0), length)
+  position = position + length
+  return result
+end
+
+-- Starts on another mapping; returns the function that reads its next record or block. `is_swapped` is whether a
+-- pcap file has the other byte order than this machine.
+function M.begin(address, bytes, is_pcapng, first, is_swapped, ticks_per_second, link_type)
+  base, size, position = address, bytes, first
+  swapped, ticks, link, interface_count = is_swapped, ticks_per_second, link_type, 0
+  return is_pcapng and next_pcapng or next_pcap
+end
+
+return M
