@@ -5,6 +5,7 @@ TrisulPlugin = {
 
   filex_monitor = {
     onfile_http = function(engine, timestamp, flow, path, request, response, length, is_partial)
+      if length == 0 then return end -- a 304, or the answer to a HEAD
       T.async:schedule({
         data = path,
         onexecute = function(file)

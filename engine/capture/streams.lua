@@ -130,13 +130,15 @@ function M.create(row, index, client)
   return stream
 end
 
+local function empty(half)
+  forget_hole(half)
+  while half.first ~= 0 do drop_first(half) end
+end
+
 -- Frees the slot and what is held. The row stays quiet until the given stream time, but for a SYN.
 function M.release(stream, quiet_until)
-  for side = 0, 1 do
-    local half = stream.half[side]
-    forget_hole(half)
-    while half.first ~= 0 do drop_first(half) end
-  end
+  empty(stream.half[0])
+  empty(stream.half[1])
   unlink(stream)
   local row = row_at(stream.row)
   row.stream, row.quiet_until = ENDED, quiet_until

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.offload import Outcome, Status, TaskQueue
 from engine.offload.task import WANTS_ERROR, WANTS_RESULT
-from engine.plugins.blocks import BlockType
+from engine.plugins.blocks import BLOCK_HOOKS, BlockType
 from engine.plugins.description import Description
 from engine.values.errors import ScriptLoadError
 from engine.values.stats import HookStats, PluginStats
@@ -215,7 +215,7 @@ class Plugin:
             counts.seconds += taken
             if taken / count > counts.slowest:
                 counts.slowest = taken / count
-            if taken > self.slow_seconds:
+            if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
                 self.on_slow(self, hook, taken)
 
 

@@ -1,0 +1,60 @@
+"""Reports as text for a terminal. Pure: a report in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.harness import Benchmark, Report, Spread
+
+
+def number(value: float) -> str:
+    """Three digits that count, more when they are before the point: ``0.052``, ``8.14``, ``91.6``, ``12,345``."""
+    size = abs(value)
+    if size >= 99.95 or value == int(value):
+        return f"{value:,.0f}"
+    if size >= 9.995:
+        return f"{value:.1f}"
+    if size >= 0.9995:
+        return f"{value:.2f}"
+    return f"{value:.3g}"
+
+
+def spread(values: Spread) -> str:
+    """``median (low-high)``; the number alone when all repeats agree."""
+    low, middle, high = (number(each) for each in (values.low, values.median, values.high))
+    return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned lines under a rule: the first column to the left, the others to the right."""
+    widths = [max(len(row[at]) for row in (headings, *rows)) for at in range(len(headings))]
+    rule = ["-" * width for width in widths]
+    return ["  ".join(_cells(row, widths)).rstrip() for row in (headings, rule, *rows)]
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    padded = zip(row, widths, strict=True)
+    return [cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(padded)]
+
+
+def report_lines(report: Report) -> list[str]:
+    """Ratios, then the table, then what to know about it."""
+    headings, *rows = series_cells(report)
+    ratios = [f"* {each.text.format(spread(each.spread))}" for each in report.ratios]
+    return [f"{report.name}: {report.title}", "", *ratios, "", *table(headings, rows), "", *report.notes]
+
+
+def series_cells(report: Report) -> list[list[str]]:
+    """The cells of a report's table, headings first. What there is less of, ways or metrics, goes across."""
+    cells = [["", *(column.heading for column in report.columns)]]
+    for way, metrics in report.series.items():
+        cells.append([way, *(spread(metrics[column.metric]) for column in report.columns)])
+    if len(report.series) < len(report.columns):
+        return [list(row) for row in zip(*cells, strict=True)]
+    return cells
+
+
+def list_lines(benchmarks: Mapping[str, Benchmark]) -> list[str]:
+    """The benchmarks, one a line."""
+    width = max(map(len, benchmarks), default=0)
+    return [f"{each.name:<{width}}  {each.measures}; against {each.against}" for each in benchmarks.values()]

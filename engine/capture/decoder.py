@@ -1,0 +1,282 @@
+"""Decodes mapped captures in LuaJIT, a batch of packets per call: flows, and TCP streams put in order.
+
+Packets never become Python objects. What a batch leaves behind are stream events, in two buffers that Lua fills.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from engine.capture.source import MappedCapture
+from engine.values.config import CaptureLimits
+from engine.values.records import Flow
+from engine.values.stats import DecodeStats
+from engine.vm.state import LuaState
+
+_EVENT: Final = struct.Struct("<dqqIIBBxxiii")  # offpath_event_t in layouts.lua
+_ROW: Final = struct.Struct("<16s16sHHBBxxixxxxddddddd")  # offpath_row_t
+_COUNTERS: Final = struct.Struct("<18d")  # offpath_counters_t, in the order of DecodeStats
+
+_EVENT_ROOM: Final = 4096  # events, and
+_ARENA_ROOM: Final = 4 << 20  # payload bytes after which a batch ends early
+_LONGEST_PACKET: Final = 262_144  # bytes; decoder.lua takes no longer record
+_BYTES_PER_PIECE: Final = 256  # bounds the number of held segments by the limits on held bytes
+_LEAST_PIECES: Final = 64
+_MOST_PIECES: Final = 65_536
+_FLOWS_PER_SLICE: Final = 2_000
+
+_PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
+
+
+class EventKind(IntEnum):
+    """What happened to a TCP stream. Each stream is opened once, then may carry data and gaps, and is closed once."""
+
+    OPEN = 0
+    DATA = 1
+    GAP = 2
+    CLOSE = 3
+
+
+# As plain numbers: comparing with an enum's member costs several times as much.
+_OPEN, _DATA, _CLOSE = int(EventKind.OPEN), int(EventKind.DATA), int(EventKind.CLOSE)
+
+
+class StreamEvent(NamedTuple):
+    """One thing that happened to a stream. Events of one stream come in their order, directions included."""
+
+    kind: int
+    """An `EventKind`."""
+    stream: int
+    """Number of the stream, never used again within a run."""
+    direction: int
+    """0 is client to server when the handshake told; else 0 is from the side whose packet was seen first."""
+    time: float
+    """Stream time in seconds."""
+    position: int
+    """DATA and GAP: offset in this direction's stream, from 0. OPEN: 1 when the handshake told the directions."""
+    length: int
+    """DATA and GAP: bytes."""
+    data: bytes
+    """DATA: the bytes. OPEN: the flow key (spec 3.2)."""
+
+
+class Batch(NamedTuple):
+    """What one call gave: `packets` records read, and whether the capture (or the flush) is at its end."""
+
+    packets: int
+    done: bool
+    time: float
+    """Stream time in seconds: the latest time stamp so far."""
+    events: list[StreamEvent]
+
+
+class Decoder:
+    """Decodes one capture after another into one flow table. It owns a Lua state: use it on the thread that made it."""
+
+    def __init__(self, limits: CaptureLimits, *, streams: bool = True) -> None:
+        """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made."""
+        self._limits = limits
+        self._capture: MappedCapture | None = None
+        self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
+        self._over: list[int] = []
+        self._last_stats = DecodeStats()
+        held_total = max(1, limits.out_of_order_bytes_total)
+        held = max(1, min(limits.out_of_order_bytes, held_total))
+        pieces = min(max(held // _BYTES_PER_PIECE, _LEAST_PIECES), _MOST_PIECES)
+        # One packet may end a stream and so free both of its held lists, each one segment over its limit:
+        # per piece one event for it and one for the hole before it.
+        spare_pieces = 4 * pieces + 64
+        event_bytes = (_EVENT_ROOM + 2 * spare_pieces) * _EVENT.size
+        self._arena = mmap.mmap(-1, _ARENA_ROOM + 2 * held + 8 * _LONGEST_PACKET)
+        self._events = mmap.mmap(-1, event_bytes)
+        self._events_view = memoryview(self._events)
+        self._state: LuaState | None = LuaState()
+        self._state.add_modules("capture", Path(__file__).parent)
+        module = self._state.require("capture.decoder")
+        self._lua: dict[str, Any] = {
+            name: module[name.encode()] for name in ("configure", "begin", "step", "finish", "ignore", "flow_run")
+        }
+        self._counters: int = self._lua["configure"](
+            self._state.table(
+                {
+                    "events": _address(self._events),
+                    "arena": _address(self._arena),
+                    "event_room": _EVENT_ROOM,
+                    "arena_room": _ARENA_ROOM,
+                    "spare_pieces": spare_pieces,
+                }
+            ),
+            self._state.table(
+                {
+                    "streams": limits.streams,
+                    "held": held,
+                    "held_total": held_total,
+                    "pieces": pieces,
+                    "pieces_total": max(held_total // _BYTES_PER_PIECE, _LEAST_PIECES),
+                    "gap_wait": limits.gap_wait_seconds,
+                    "idle": limits.idle_seconds,
+                }
+            ),
+            limits.flows,
+            int.from_bytes(os.urandom(4), "little"),
+            streams,
+        )
+
+    def begin(self, capture: MappedCapture) -> None:
+        """Decode this capture from now on. It must stay open until `finish` is done.
+
+        Raises `RuntimeError` when the capture before was not finished: its streams still point into it.
+        """
+        if self._capture is not None:
+            raise RuntimeError(f"{self._capture.path} is not finished: call finish() until it is done")
+        if capture.closed:
+            raise RuntimeError(f"{capture.path} is closed")
+        fmt = capture.format
+        self._lua["begin"](
+            capture.address,
+            capture.size,
+            fmt.name == "pcapng",
+            fmt.records,
+            fmt.big_endian,
+            fmt.ticks,
+            fmt.link_type,
+        )
+        self._capture = capture
+
+    def step(self, packets: int) -> Batch:
+        """Decode at most that many records; fewer when the buffers are full."""
+        return self._run("step", packets)
+
+    def finish(self) -> Batch:
+        """The capture ends here: holes become gaps and every stream is closed. Call again until it is done."""
+        batch = self._run("finish")
+        if batch.done:
+            self._capture = None
+        return batch
+
+    def flow_key(self, stream: int) -> bytes:
+        """Flow key of a stream, from its OPEN until the call that follows the batch with its CLOSE."""
+        return self._opened[stream][1]
+
+    def roles_known(self, stream: int) -> bool:
+        """Whether the handshake told who is the client; valid as long as `flow_key`."""
+        return self._opened[stream][2]
+
+    def ignore(self, stream: int) -> None:
+        """Nobody wants more of this connection: no more events but those of the present batch, and no CLOSE."""
+        opened = self._opened.get(stream)
+        if opened is not None:
+            self._lua["ignore"](opened[0], stream)
+            self._over.append(stream)
+
+    def flow_records(self) -> Iterator[list[Flow]]:
+        """All flows in order of appearance, in slices of at most 2000. Rows go on counting between slices."""
+        index = 1
+        while True:
+            address, number = self._lua["flow_run"](index)
+            if not number:
+                return
+            number = min(number, _FLOWS_PER_SLICE)
+            rows = ctypes.string_at(address, number * _ROW.size)
+            yield [_flow(*row) for row in _ROW.iter_unpack(rows)]
+            index += number
+
+    def stats(self) -> DecodeStats:
+        """Counts so far; after `close`, the last ones. Reads memory and does not call Lua."""
+        if self._state is not None:
+            values = _COUNTERS.unpack(ctypes.string_at(self._counters, _COUNTERS.size))
+            self._last_stats = DecodeStats(*map(int, values))
+        return self._last_stats
+
+    def close(self) -> None:
+        """Free the Lua state and the buffers, on the thread that made them. Idempotent."""
+        if self._state is None:
+            return
+        self.stats()
+        self._lua.clear()
+        self._state.close()
+        self._state = None
+        self._capture = None
+        self._events_view.release()
+        self._events.close()
+        self._arena.close()
+
+    def _run(self, name: str, *args: int) -> Batch:
+        if self._capture is None:
+            raise RuntimeError(f"cannot {name}: no capture was begun")
+        if self._capture.closed:
+            raise RuntimeError(f"cannot {name}: {self._capture.path} was closed before it was finished")
+        for stream in self._over:
+            self._opened.pop(stream, None)
+        self._over.clear()
+        events, packets, done, time = self._lua[name](*args)
+        return Batch(packets, done, float(time), self._read_events(events))
+
+    def _read_events(self, number: int) -> list[StreamEvent]:
+        arena = self._arena
+        events: list[StreamEvent] = []
+        append, make = events.append, tuple.__new__  # half the cost of calling StreamEvent, once per event
+        rows = _EVENT.iter_unpack(self._events_view[: number * _EVENT.size])
+        for time, stream, position, length, offset, kind, direction, slot, _last, _row in rows:
+            data = b""
+            if kind == _DATA:
+                data = arena[offset : offset + length]
+            elif kind == _OPEN:
+                data = arena[offset : offset + length]
+                length = 0
+                self._opened[stream] = (slot, data, position == 1)
+            elif kind == _CLOSE:
+                self._over.append(stream)
+            append(make(StreamEvent, (kind, stream, direction, time, position, length, data)))
+        return events
+
+
+def _address(memory: mmap.mmap) -> int:
+    # The view is dropped at once, or the memory could not be closed.
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+def _flow(
+    a: bytes,
+    z: bytes,
+    a_port: int,
+    z_port: int,
+    proto: int,
+    family: int,
+    _stream: int,
+    a_packets: float,
+    z_packets: float,
+    a_bytes: float,
+    z_bytes: float,
+    start: float,
+    end: float,
+    _quiet_until: float,
+) -> Flow:
+    if family == 4:
+        letter, a, z, code = "A", a[:4], z[:4], socket.AF_INET
+        a_key, z_key = a.hex(".").upper(), z.hex(".").upper()
+    else:
+        letter, code = "B", socket.AF_INET6
+        a_key, z_key = a.hex().upper(), z.hex().upper()
+    return Flow(
+        id=f"{proto:02X}{letter}:{a_key}:p-{a_port:04X}_{z_key}:p-{z_port:04X}",
+        proto=_PROTOCOLS[proto],
+        a_ip=socket.inet_ntop(code, a),
+        a_port=a_port,
+        z_ip=socket.inet_ntop(code, z),
+        z_port=z_port,
+        a_packets=int(a_packets),
+        z_packets=int(z_packets),
+        a_bytes=int(a_bytes),
+        z_bytes=int(z_bytes),
+        start=start,
+        end=end,
+    )

@@ -1,0 +1,243 @@
+-- The flow table: one row for each 5-tuple of TCP, UDP and SCTP, both directions. Rows are never removed and never
+-- move, in order of appearance. A hash index finds them; it grows by doubling, a few slots at each new flow, so that
+-- no packet pays for all of it.
+local ffi = require("ffi")
+local bit = require("bit")
+local layouts = require("capture.layouts")
+
+local M = {}
+
+local band, bor, bxor, bswap = bit.band, bit.bor, bit.bxor, bit.bswap
+local lshift, rshift, tobit = bit.lshift, bit.rshift, bit.tobit
+local C, cast, gc, copy, fill = ffi.C, ffi.cast, ffi.gc, ffi.copy, ffi.fill
+local counters = layouts.counters
+
+local ROW_BITS = 12            -- rows in a chunk: 4096, about 400 kB
+local FIRST_SLOTS = 4096
+local MOVED_AT_ONCE = 16       -- old slots moved at each new flow; 4 would be enough to be done before the next growth
+local SLOTS_PER_ROW = 4        -- at least; so few rows are looked for in vain that three tries nearly always do
+local DATAGRAM_SLOTS = 1024    -- fragmented datagrams followed at once; a newer one takes the place of an older
+local DATAGRAM_SECONDS = 30
+
+local slots_ptr_t = ffi.typeof("$ *", layouts.slot_t)
+local slot_bytes, datagram_bytes = ffi.sizeof(layouts.slot_t), ffi.sizeof(layouts.datagram_t)
+local rows = layouts.pool(layouts.row_t, ROW_BITS)
+local datagrams = ffi.new(ffi.typeof("$[?]", layouts.datagram_t), DATAGRAM_SLOTS)
+
+local row_at = rows.at
+-- The index is the pair of the table in use and, while it grows, the smaller one before it.
+local slots, mask, old_slots, old_mask, moved
+local count, limit, seed = 0, 0, 0
+
+-- calloc gives untouched zero pages: even a large index costs nothing until its slots are used.
+local function new_slots(number)
+  local memory = C.calloc(number, slot_bytes)
+  if memory == nil then error("no memory for the index of the flow table") end
+  return gc(cast(slots_ptr_t, memory), C.free)
+end
+
+-- Sets the most rows there may be, and a number that keeps the hash from being foreseen.
+function M.configure(row_limit, hash_seed)
+  limit, seed = row_limit, tobit(hash_seed)
+  slots, mask, old_slots, count = new_slots(FIRST_SLOTS), FIRST_SLOTS - 1, nil, 0
+end
+
+local function mix(hash, word)
+  hash = bxor(hash, word)
+  hash = tobit(hash + lshift(hash, 10))
+  return bxor(hash, rshift(hash, 6))
+end
+
+local function finish_hash(hash)
+  hash = tobit(hash + lshift(hash, 3))
+  hash = bxor(hash, rshift(hash, 11))
+  return tobit(hash + lshift(hash, 15))
+end
+
+-- Equal for both directions: `a` is where the address of A begins in the packet, `z` that of Z.
+local function hash_of(packet, a, z, side)
+  local family, address = packet.family, packet.address
+  local hash = mix(seed, bor(lshift(packet.port[side], 16), packet.port[1 - side]))
+  hash = mix(mix(mix(hash, bor(lshift(family, 8), packet.proto)), address[a]), address[z])
+  if family == 6 then
+    hash = mix(mix(mix(hash, address[a + 1]), address[a + 2]), address[a + 3])
+    hash = mix(mix(mix(hash, address[z + 1]), address[z + 2]), address[z + 3])
+  end
+  return finish_hash(hash)
+end
+
+-- Whether one address word is lower than another, both in network order. Flipping the sign bit makes a signed
+-- comparison an unsigned one.
+local function is_lower(word, other)
+  return bxor(bswap(word), 0x80000000) < bxor(bswap(other), 0x80000000)
+end
+
+-- Which end of the key sent a packet with equal ports: the lower address is A.
+local function side_by_address(packet)
+  local address = packet.address
+  if address[0] ~= address[4] or packet.family == 4 then return is_lower(address[4], address[0]) and 1 or 0 end
+  if address[1] ~= address[5] then return is_lower(address[5], address[1]) and 1 or 0 end
+  if address[2] ~= address[6] then return is_lower(address[6], address[2]) and 1 or 0 end
+  return is_lower(address[7], address[3]) and 1 or 0
+end
+
+local function matches(row, packet, a, z, side)
+  local key, address, family = row.address, packet.address, packet.family
+  if key[0] ~= address[a] or key[4] ~= address[z] then return false end
+  if row.port[0] ~= packet.port[side] or row.port[1] ~= packet.port[1 - side] then return false end
+  if row.family ~= family or row.proto ~= packet.proto then return false end
+  return family == 4
+    or (key[1] == address[a + 1] and key[2] == address[a + 2] and key[3] == address[a + 3]
+      and key[5] == address[z + 1] and key[6] == address[z + 2] and key[7] == address[z + 3])
+end
+
+-- The row a slot leads to: 0 when the slot is empty, -1 when the row is of another flow.
+local function look(table, i, hash, packet, a, z, side)
+  local index = table[i].row
+  if index == 0 then return 0 end
+  if table[i].hash == hash and matches(row_at(index), packet, a, z, side) then return index end
+  return -1
+end
+
+local function probe_on(table, table_mask, i, hash, packet, a, z, side)
+  while true do
+    local index = look(table, i, hash, packet, a, z, side)
+    if index >= 0 then return index end
+    i = band(i + 1, table_mask)
+  end
+end
+
+-- The row in one of the two tables, or 0. The first slots are looked at one by one: a loop inside the packet loop
+-- would be compiled by itself and leave the rest of each packet to the interpreter.
+local function probe(table, table_mask, hash, packet, a, z, side)
+  local i = band(hash, table_mask)
+  local index = look(table, i, hash, packet, a, z, side)
+  if index >= 0 then return index end
+  index = look(table, band(i + 1, table_mask), hash, packet, a, z, side)
+  if index >= 0 then return index end
+  index = look(table, band(i + 2, table_mask), hash, packet, a, z, side)
+  if index >= 0 then return index end
+  return probe_on(table, table_mask, band(i + 3, table_mask), hash, packet, a, z, side)
+end
+
+local function put(hash, index)
+  local i = band(hash, mask)
+  while slots[i].row ~= 0 do i = band(i + 1, mask) end
+  slots[i].hash, slots[i].row = hash, index
+end
+
+-- Moves a few slots out of the old table; it is dropped when all are moved.
+local function move_some()
+  local last = moved + MOVED_AT_ONCE
+  if last > old_mask + 1 then last = old_mask + 1 end
+  for i = moved, last - 1 do
+    if old_slots[i].row ~= 0 then put(old_slots[i].hash, old_slots[i].row) end
+  end
+  moved = last
+  if moved > old_mask then old_slots = nil end
+end
+
+local function grow()
+  old_slots, old_mask, moved = slots, mask, 0
+  mask = mask * 2 + 1
+  slots = new_slots(mask + 1)
+end
+
+local function add_row(hash, packet, a, z, side)
+  if count >= limit then return 0 end
+  if old_slots then
+    move_some()
+  elseif (count + 1) * SLOTS_PER_ROW > mask then
+    grow()
+  end
+  count = count + 1
+  rows.reserve(count)
+  local row = row_at(count)
+  local words = packet.family == 4 and 1 or 4
+  copy(row.address, packet.address + a, words * 4)
+  copy(row.address + 4, packet.address + z, words * 4)
+  row.port[0], row.port[1] = packet.port[side], packet.port[1 - side]
+  row.family, row.proto = packet.family, packet.proto
+  put(hash, count)
+  counters.flows = count
+  return count
+end
+
+-- The row of the packet's 5-tuple, made when there is none; 0 when the table is full. Sets the packet's side.
+local function find(packet)
+  -- The lower port is Z: 0 when the source port is the higher one. Without a branch, as either way is as common.
+  local difference = packet.port[0] - packet.port[1]
+  local side = rshift(difference, 31)
+  if difference == 0 then side = side_by_address(packet) end
+  packet.side = side
+  local a, z = side * 4, 4 - side * 4
+  local hash = hash_of(packet, a, z, side)
+  local index = probe(slots, mask, hash, packet, a, z, side)
+  if index ~= 0 then return index end
+  if old_slots then
+    index = probe(old_slots, old_mask, hash, packet, a, z, side)
+    if index ~= 0 then return index end
+  end
+  return add_row(hash, packet, a, z, side)
+end
+
+-- Counts a packet of `wire` bytes to its flow and returns the row, or 0 when the table is full.
+function M.count(packet, wire, time)
+  local index = find(packet)
+  if index == 0 then
+    counters.flows_rejected = counters.flows_rejected + 1
+    return 0
+  end
+  local row, side = row_at(index), packet.side
+  if row.packets[0] + row.packets[1] == 0 then row.first, row.last = time, time end
+  row.packets[side] = row.packets[side] + 1
+  row.bytes[side] = row.bytes[side] + wire
+  if time < row.first then row.first = time end
+  if time > row.last then row.last = time end
+  return index
+end
+
+local function same_datagram(datagram, packet)
+  if datagram.id ~= packet.fragment_id or datagram.proto ~= packet.proto or datagram.family ~= packet.family then
+    return false
+  end
+  for word = 0, packet.family == 4 and 0 or 3 do
+    if datagram.address[word] ~= packet.address[word] then return false end
+    if datagram.address[word + 4] ~= packet.address[word + 4] then return false end
+  end
+  return true
+end
+
+-- Counts a fragment: of each datagram, the one that completes it counts to the flow, and only that one. Sizes are
+-- added up without looking for overlaps; a datagram whose place was taken is forgotten.
+function M.count_fragment(packet, wire, time)
+  local address = packet.address
+  local hash = finish_hash(mix(mix(mix(seed, address[0]), address[4]), packet.fragment_id))
+  local datagram = datagrams[band(hash, DATAGRAM_SLOTS - 1)]
+  if not same_datagram(datagram, packet) or time > datagram.time + DATAGRAM_SECONDS then
+    fill(datagram, datagram_bytes)
+    copy(datagram.address, address, 32)
+    datagram.id, datagram.proto, datagram.family = packet.fragment_id, packet.proto, packet.family
+    datagram.time = time
+  end
+  if packet.has_ports == 1 then
+    datagram.port[0], datagram.port[1], datagram.has_ports = packet.port[0], packet.port[1], 1
+  end
+  datagram.seen = datagram.seen + packet.fragment_length
+  if packet.more_fragments == 0 then datagram.total = packet.fragment_offset + packet.fragment_length end
+  if datagram.total == 0 or datagram.seen < datagram.total or datagram.has_ports == 0 then return end
+  packet.port[0], packet.port[1] = datagram.port[0], datagram.port[1]
+  fill(datagram, datagram_bytes)
+  M.count(packet, wire, time)
+end
+
+M.at = row_at
+
+-- Address of row `index` and how many rows lie there one after another; 0 rows past the last one.
+function M.run(index)
+  if index > count then return 0, 0 end
+  local number = math.min(rows.run(index), count - index + 1)
+  return tonumber(cast("uintptr_t", cast("void *", row_at(index)))), number
+end
+
+return M

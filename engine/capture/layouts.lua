@@ -1,0 +1,180 @@
+-- Every struct that capture code shares, and the byte-order helpers. Nothing else here knows a file or a protocol.
+-- Sizes and offsets that Python unpacks (event, row, counters) are stated beside the struct and asserted below.
+local ffi = require("ffi")
+local bit = require("bit")
+
+local M = {}
+
+ffi.cdef [[
+void *calloc(size_t count, size_t size);
+void free(void *memory);
+
+// One record of the capture file, as the reader found it.
+typedef struct {
+  double   time;         // seconds since the epoch
+  double   offset;       // of the packet, from the start of the mapping
+  int32_t  captured;     // bytes in the file
+  int32_t  wire;         // bytes on the wire, never less than captured
+  int32_t  link;         // link type
+} offpath_record_t;
+
+// What dissecting one packet found. Addresses are as loaded: network order, IPv4 in word 0. All else is host order.
+typedef struct {
+  int32_t  address[8];        // source, then destination
+  int32_t  seq, ack;          // TCP
+  int32_t  payload;           // TCP payload: offset in the packet
+  int32_t  captured;          // payload bytes in the file
+  int32_t  length;            // payload bytes on the wire
+  int32_t  fragment_id, fragment_offset, fragment_length;
+  uint16_t port[2];           // source, destination
+  uint8_t  family;            // 4 or 6
+  uint8_t  proto;
+  uint8_t  flags;             // TCP
+  uint8_t  has_ports, has_tcp, is_fragment, more_fragments;
+  uint8_t  side;              // set by the flow table: 0 when A sent the packet, 1 when Z did
+} offpath_packet_t;
+
+// A TCP packet on its way from the packet loop to the stream loop. Row 0: only the time goes on.
+typedef struct {
+  double   time;
+  double   offset;            // of the payload, in the mapping
+  int32_t  row;
+  int32_t  seq, ack;
+  int32_t  captured, length;  // payload bytes in the file, on the wire
+  uint8_t  flags, side;
+} offpath_segment_t;
+
+// One 5-tuple, A and Z as in the flow key. 104 bytes.
+typedef struct {
+  int32_t  address[8];        // A, then Z; network order
+  uint16_t port[2];
+  uint8_t  proto, family;
+  uint8_t  client;            // 1 when a SYN showed A to be the client, 2 when Z, 0 when none did
+  uint8_t  reserved;
+  int32_t  stream;            // slot of the TCP stream, 0 none, -1 ended
+  int32_t  reserved2;
+  double   packets[2], bytes[2];   // from A, from Z
+  double   first, last;
+  double   quiet_until;       // after the end of a stream: stream time until which only a SYN starts another
+} offpath_row_t;
+
+typedef struct { int32_t hash, row; } offpath_slot_t;   // row 0: empty
+
+// IP fragments of one datagram.
+typedef struct {
+  int32_t  address[8], id;
+  uint16_t port[2];
+  uint8_t  proto, family, has_ports, reserved;
+  int32_t  seen, total;       // bytes; total is 0 until the last fragment came
+  double   time;
+} offpath_datagram_t;
+
+// Bytes held behind a hole: a piece of the mapping, or nothing but its length when they were not captured.
+typedef struct {
+  double   offset;            // in the mapping; negative when not captured
+  double   since;             // when the earliest of this and all later pieces came
+  int32_t  seq, length;
+  int32_t  prev, next;
+} offpath_held_t;
+
+// One direction of a TCP stream.
+typedef struct {
+  double   position;          // stream offset of next_seq
+  double   since;             // when the hole in front of the held pieces appeared
+  double   fin_since;
+  int32_t  next_seq, fin_seq, ack;
+  int32_t  first, last;       // held pieces, in order
+  int32_t  held, pieces;      // bytes and number of them
+  int32_t  older_hole, newer_hole;
+  uint8_t  based, has_fin, has_ack, is_reset, in_holes;
+} offpath_half_t;
+
+typedef struct {
+  offpath_half_t half[2];     // as sent by A, by Z of the flow row
+  double   id, last, touched;
+  int32_t  slot, row, batch, event;
+  int32_t  older, newer;      // by last activity
+  uint8_t  opened, roles, flip;   // direction of an event = side xor flip
+} offpath_stream_t;
+
+typedef struct { double now, wake; } offpath_clock_t;
+
+// What Python unpacks as <dqqIIBBxxiii. 48 bytes.
+typedef struct {
+  double   time;
+  int64_t  stream, position;
+  uint32_t length, offset;    // offset in the arena
+  uint8_t  kind, direction;
+  uint16_t reserved;
+  int32_t  first, last;       // pieces of a DATA event
+  int32_t  row;               // OPEN: row in the flow table, then its slot
+} offpath_event_t;
+
+typedef struct { double offset; int32_t length, next; } offpath_piece_t;
+
+typedef struct { double ticks, shift; int32_t link, snaplen; } offpath_interface_t;
+
+// What Python reads as doubles, in the order of DecodeStats.
+typedef struct {
+  double packets, wire_bytes, captured_bytes, cut, decoded, malformed, undecoded, fragments, flows, flows_rejected;
+  double segments, streams, streams_rejected, retransmitted, overlapping, out_of_order, gaps, gap_bytes;
+} offpath_counters_t;
+]]
+
+assert(ffi.sizeof("offpath_row_t") == 104 and ffi.sizeof("offpath_event_t") == 48)
+
+for _, name in ipairs { "record", "packet", "segment", "row", "slot", "datagram", "held", "half", "stream", "event",
+                        "piece", "interface", "clock", "counters" } do
+  M[name .. "_t"] = ffi.typeof("offpath_" .. name .. "_t")
+end
+
+M.bytes_ptr_t = ffi.typeof("uint8_t *")
+
+-- One set of counters for the whole state: every module adds to it, Python reads it through its address.
+M.counters = M.counters_t()
+
+local word_ptr_t = ffi.typeof("const int32_t *")
+local band, bor, lshift, rshift, bswap = bit.band, bit.bor, bit.lshift, bit.rshift, bit.bswap
+local cast = ffi.cast
+
+-- Four bytes as they lie in memory, signed. The caller has checked that they are there.
+function M.rd32(p, offset)
+  return cast(word_ptr_t, p + offset)[0]
+end
+
+-- Four bytes in network order, signed, on a little-endian machine. Checked by the caller.
+local native_little = ffi.abi("le")
+function M.be32(p, offset)
+  local word = cast(word_ptr_t, p + offset)[0]
+  return native_little and bswap(word) or word
+end
+
+-- Two bytes in network order. Checked by the caller.
+function M.be16(p, offset)
+  return bor(lshift(p[offset], 8), p[offset + 1])
+end
+
+-- An array that grows a chunk at a time, so that nothing in it ever moves. Index 0 stays unused: it means none.
+function M.pool(element_t, bits)
+  local array_t, mask, chunks = ffi.typeof("$[?]", element_t), lshift(1, bits) - 1, {}
+  local pool = { free = 0 }
+
+  function pool.at(index)
+    return chunks[rshift(index, bits)][band(index, mask)]
+  end
+
+  -- Makes sure that the element is there, zeroed when it is new.
+  function pool.reserve(index)
+    local chunk = rshift(index, bits)
+    if chunks[chunk] == nil then chunks[chunk] = array_t(mask + 1) end
+  end
+
+  -- How many elements lie in one run of memory from this one on.
+  function pool.run(index)
+    return mask + 1 - band(index, mask)
+  end
+
+  return pool
+end
+
+return M
