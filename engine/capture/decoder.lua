@@ -97,8 +97,10 @@ function sink.gap(stream, side, length, stream_position, time)
   end
 end
 
-function sink.close(stream, time)
-  new_event(CLOSE, stream, 0, time)
+-- `over0`, `over1`: whether the sender of each direction ended it.
+function sink.close(stream, over0, over1, time)
+  local event = new_event(CLOSE, stream, 0, time)
+  event.position = (over0 and 1 or 0) + (over1 and 2 or 0)
 end
 
 ---- laying out the arena ----------------------------------------------------------------------------------------

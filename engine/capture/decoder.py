@@ -61,7 +61,8 @@ class StreamEvent(NamedTuple):
     time: float
     """Stream time in seconds."""
     position: int
-    """DATA and GAP: offset in this direction's stream, from 0. OPEN: 1 when the handshake told the directions."""
+    """DATA and GAP: offset in this direction's stream, from 0. OPEN: 1 when the handshake told the directions.
+    CLOSE: the directions that their sender ended, by FIN or RST: 1 for direction 0, 2 for direction 1, or their sum."""
     length: int
     """DATA and GAP: bytes."""
     data: bytes

@@ -79,11 +79,15 @@ class FileExtractor:
             flow.time = time
             flow.connection.gap(direction, length, time)
 
-    def end(self, stream: int, time: float) -> None:
-        """The connection is over. Does nothing for one that is not known, or not any more."""
+    def end(self, stream: int, time: float, *, over: int = 3) -> None:
+        """The connection is over. Does nothing for one that is not known, or not any more.
+
+        `over` says which directions their sender ended (`StreamEvent.position` of a CLOSE): a body that lasts until
+        the connection ends is whole only then.
+        """
         flow = self._flows.pop(stream, None)
         if flow is not None:
-            flow.end(time, cut=False)
+            flow.end(time, over=over)
 
     def stats(self) -> HttpStats:
         """The counts up to now."""
@@ -95,7 +99,7 @@ class FileExtractor:
         """End what is unfinished as partial ("cut"), in the order in which the connections began."""
         while self._flows:
             flow = self._flows.pop(next(iter(self._flows)))
-            flow.end(flow.time, cut=True)
+            flow.end(flow.time, over=0)
 
 
 class _Flow:
@@ -123,20 +127,20 @@ class _Flow:
         if self.connection.wanted:
             self.connection.data(direction, time, data)
             if not self.connection.wanted:
-                self._end_http(time, cut=False)
+                self._end_http(time, over=0)
         if self._raw and self._accepted:
             self._give_raw()
 
-    def end(self, time: float, *, cut: bool) -> None:
+    def end(self, time: float, *, over: int) -> None:
         """Finish bodies and exchanges, then tell the hooks."""
-        self._end_http(time, cut=cut)
+        self._end_http(time, over=over)
         if self._accepted:
             self._outlets.hooks.flow_end(time, self._flow)
 
-    def _end_http(self, time: float, *, cut: bool) -> None:
+    def _end_http(self, time: float, *, over: int) -> None:
         if not self._ended:
             self._ended = True
-            self.connection.end(time, cut=cut)
+            self.connection.end(time, over=over)
 
     # Raw bytes: kept until the connection is recognised, no more than one header block's worth.
 

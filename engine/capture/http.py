@@ -145,11 +145,14 @@ class HttpConnection:
             self._lose(side)
             self._aligned = False
 
-    def end(self, time: float, *, cut: bool = False) -> None:
-        """The connection is over; with `cut` we only stop looking, so that close-delimited bodies are not whole."""
-        for side in self._sides:
+    def end(self, time: float, *, over: int = 3) -> None:
+        """The connection is over; `over` has bit 1 << direction for each that its sender ended, by FIN or RST.
+
+        A body that lasts until the connection ends is whole only when its direction was ended so.
+        """
+        for direction, side in enumerate(self._sides):
             if side.state in _BODIES:
-                closed = side.state is _State.CLOSE and not cut
+                closed = side.state is _State.CLOSE and bool(over >> direction & 1)
                 whole = closed or (side.state is _State.CHUNKED and side.chunked.has_all_data)
                 side.reason = side.reason or ("" if whole else "cut")
                 self._finish(side, time)

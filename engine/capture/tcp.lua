@@ -93,16 +93,23 @@ local function flush(stream, side)
   while has_hole(stream.half[side]) do skip_hole(stream, side) end
 end
 
+local function is_done(half)
+  return half.has_fin == 1 and half.based == 1 and tobit(half.next_seq - half.fin_seq) >= 0
+end
+
+-- Whether a direction was ended by its sender, as against given up by us.
+local function is_over(half)
+  return is_done(half) or half.is_reset == 1
+end
+
 -- Ends a stream: holes become gaps, direction 0 first.
 local function close(stream, quiet_until)
   flush(stream, stream.flip)
   flush(stream, 1 - stream.flip)
-  if stream.opened == 1 then out.close(stream, clock.now) end
+  if stream.opened == 1 then
+    out.close(stream, is_over(stream.half[stream.flip]), is_over(stream.half[1 - stream.flip]), clock.now)
+  end
   release(stream, quiet_until)
-end
-
-local function is_done(half)
-  return half.has_fin == 1 and half.based == 1 and tobit(half.next_seq - half.fin_seq) >= 0
 end
 
 local function close_if_done(stream)

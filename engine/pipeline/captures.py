@@ -13,8 +13,9 @@ from engine.capture.source import MappedCapture, open_capture
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats, HttpStats
 
-_FIRST_STEP = 256  # packets; a step grows and shrinks to fill a slice of time
-_LARGEST_STEP = 16_384
+_FIRST_STEP = 16  # packets; a step grows and shrinks to fill a slice of time, and the first ones wait for the compiler
+_LARGEST_STEP = 2_048
+_PIECE = 16_384  # bytes of one stream fed at a time: decoded, they may be a thousand times as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,11 @@ class CaptureRun:
         if self._extractor is None:
             return
         for event in events:
-            self._feed(self._extractor, event)
-            if time.perf_counter() - began > self._slice:
-                await breathe()
-                began = time.perf_counter()
+            for piece in _pieces(event):
+                self._feed(self._extractor, piece)
+                if time.perf_counter() - began > self._slice:
+                    await breathe()
+                    began = time.perf_counter()
 
     def _feed(self, extractor: FileExtractor, event: StreamEvent) -> None:
         if event.kind == EventKind.DATA:
@@ -83,7 +85,7 @@ class CaptureRun:
         elif event.kind == EventKind.GAP:
             extractor.gap(event.stream, event.direction, event.position, event.length, event.time)
         else:
-            extractor.end(event.stream, event.time)
+            extractor.end(event.stream, event.time, over=event.position)
 
     def flows(self) -> Iterator[list[Flow]]:
         """The flow records, some thousand at a time."""
@@ -103,6 +105,15 @@ class CaptureRun:
             self._extractor.close()
         self._decoder.close()
         self._mapped.close()
+
+
+def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
+    if event.length <= _PIECE or event.kind != EventKind.DATA:
+        yield event
+        return
+    for at in range(0, event.length, _PIECE):
+        data = event.data[at : at + _PIECE]
+        yield event._replace(position=event.position + at, length=len(data), data=data)
 
 
 def open_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol
 
@@ -122,8 +123,9 @@ class RecordBus:
         """End all subscriptions, after what waits in them, and close the sinks."""
         for subscription in self._subscriptions:
             subscription.send.close()
-        for sink in self._sinks:
-            await sink.close()
+        async with AsyncExitStack() as stack:  # a sink that fails to close must not keep the others open
+            for sink in reversed(self._sinks):
+                stack.push_async_callback(sink.close)
 
     def stats(self) -> RecordStats:
         """Counts at this moment."""

@@ -1,0 +1,1 @@
+"""Where records go when they leave the process. A sink takes every record of an engine, see `engine.Sink`."""

@@ -160,7 +160,8 @@ class EngineStats:
 
     def flat(self) -> dict[str, int]:
         """Every count under one name: packets, flows and HTTP as they are, the others with their group before them."""
-        counts: dict[str, int] = {**asdict(self.decode), **asdict(self.http)}
+        http = asdict(self.http)
+        counts: dict[str, int] = {**asdict(self.decode), "http_malformed": http.pop("malformed"), **http}
         for group in ("events", "messages", "tasks", "records"):
             counts.update({f"{group}_{name}": value for name, value in asdict(getattr(self, group)).items()})
         return counts | {"alerts": self.alerts, "resources": self.resources, "script_errors": self.script_errors}

@@ -27,6 +27,10 @@ python = nil
 package.loaded.python = nil
 os.exit = function() error("os.exit is not available: it would end the whole process", 2) end
 local loaders = package.loaders
+-- What added modules take for globals: those of now, so that a script with a variable `type` does them no harm.
+local own = {}
+for name, value in pairs(_G) do own[name] = value end
+setmetatable(own, { __index = _G, __newindex = _G })
 return function(prefix, directory)
   table.insert(loaders, 2, function(name)
     if name:sub(1, #prefix + 1) ~= prefix .. "." then return nil end
@@ -36,7 +40,7 @@ return function(prefix, directory)
     if not file then return "\n\tno file '" .. path .. "'" end
     local source = file:read("*a")
     file:close()
-    return assert(loadstring(source, "@" .. prefix .. "/" .. tail:gsub("%.", "/") .. ".lua"))
+    return setfenv(assert(loadstring(source, "@" .. prefix .. "/" .. tail:gsub("%.", "/") .. ".lua")), own)
   end)
 end
 """

@@ -83,7 +83,7 @@ def test_close_delimited_bodies_end_with_the_connection() -> None:
     events = ((0, get()), (1, b"HTTP/1.0 200 OK\r\n\r\npart"), (1, b" two"))
     assert bodies(*events) == [(200, b"part two", "")]
     notes, connection = talk(*events, end=False)
-    connection.end(9.0, cut=True)
+    connection.end(9.0, over=0)
     assert notes.responses[0].reason == "cut"
 
 

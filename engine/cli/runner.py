@@ -1,0 +1,217 @@
+"""Runs an engine over one capture, from the loop to the exit code. Knows nothing of options."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import typer
+
+from engine import Capture, Config, Engine, EngineError
+from engine.cli.signals import Interrupts
+from engine.cli.summary import summary_lines
+from engine.cli.terminal import Display, ScriptOutput
+from engine.sinks.jsonl import JsonLinesSink
+from engine.values.errors import SinkError
+from engine.values.stats import EngineStats
+
+_TICK = 0.1  # seconds between two looks at the counts
+_LAST_WORDS = 1.0  # seconds that buffers get when the process is left at once
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What to run. Made by `engine.cli.run` from options that were checked."""
+
+    scripts: tuple[Path, ...]
+    capture: Path
+    config: Config
+    records: Path | None = None
+    uvloop: bool = True
+    verbosity: int = 0
+
+
+def execute(plan: RunPlan) -> int:
+    """Run, report, and give the exit code. Raises `EngineError` when the capture or the records file is of no use.
+
+    Does not return when worker threads are stuck: then the process ends here, after everything was written.
+    """
+    sink = JsonLinesSink(plan.records) if plan.records is not None else None
+    run = CaptureRun(plan, sink)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(plan.uvloop)) as runner:
+            with run.display:
+                runner.run(run.conduct())
+            code = run.report()
+            # Closing the loop would wait for such threads.
+            if run.stats.tasks.stuck_threads:
+                _leave_stuck(run.stats.tasks.stuck_threads, code)
+    finally:
+        if sink is not None:
+            sink.close_now()
+    return code
+
+
+class CaptureRun:
+    """One run of the command."""
+
+    def __init__(self, plan: RunPlan, sink: JsonLinesSink | None) -> None:
+        self._plan = plan
+        self._sink = sink
+        self.display = Display(plan.capture.name, _read_size(plan.capture), verbosity=plan.verbosity)
+        self.stats = EngineStats()
+        self._load_failures = 0
+        self._interrupted = 0
+        self._began = 0.0
+        self._last_counts = (self.stats.decode, self.stats.http)
+        self._read_seconds = 0.0
+        self._drained: anyio.Event | None = None  # set when an interrupted run has no unfinished tasks left
+        self._failure: EngineError | None = None
+
+    async def conduct(self) -> None:
+        """From loading to the last record. Raises the `EngineError` that ended it."""
+        self._source = anyio.CancelScope()
+        self._life = anyio.CancelScope()
+        engine = Engine(self._plan.scripts, config=self._plan.config, sinks=[self._sink] if self._sink else [])
+        with Interrupts(self._source.cancel, self._life.cancel, self._leave) as interrupts:
+            try:
+                with self._life:
+                    async with engine:
+                        self._load_failures = len(engine.load_errors)
+                        if self._load_failures < len(self._plan.scripts):
+                            await self._read(engine)
+            except* EngineError as group:
+                self._failure = self._failure or _first(group)
+        self.stats = engine.stats
+        self._note(self.stats)
+        self._interrupted = interrupts.exit_code
+        if self._failure is not None:
+            raise self._failure
+
+    async def _read(self, engine: Engine) -> None:
+        """Leaving this cancelled abandons the tasks that are left; they had their time."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch, engine)
+            self._began = time.perf_counter()
+            with self._source:
+                try:
+                    await engine.run(Capture(self._plan.capture))
+                except EngineError as exc:
+                    self._failure = exc
+            self._note(engine.stats)
+            if self._source.cancel_called and self._failure is None:
+                await self._drain(engine)
+            if engine.stats.tasks.pending:
+                self._life.cancel()
+            group.cancel_scope.cancel()
+        await anyio.lowlevel.checkpoint()  # where an abandoned run ends
+
+    async def _drain(self, engine: Engine) -> None:
+        """After an interrupt: wait for unfinished tasks until the deadline."""
+        pending, seconds = engine.stats.tasks.pending, self._plan.config.drain_seconds
+        if not pending:
+            return
+        who, them = ("1 task has", "it") if pending == 1 else (f"{pending:,} tasks have", "them")
+        self.display.line(f"stopping: {who} up to {seconds:g} s, Ctrl-C again abandons {them}")
+        self._drained = anyio.Event()
+        with anyio.move_on_after(seconds):
+            await self._drained.wait()
+
+    async def _watch(self, engine: Engine) -> None:
+        while True:
+            await anyio.sleep(_TICK)
+            stats = engine.stats
+            self._note(stats)
+            self.display.show(stats)
+            if self._drained is not None and not stats.tasks.pending:
+                self._drained.set()
+
+    def _note(self, stats: EngineStats) -> None:
+        """Keep the time at which the counts of reading changed last: from then on it was waiting for tasks."""
+        counts = (stats.decode, stats.http)
+        if counts != self._last_counts:
+            self._last_counts = counts
+            self._read_seconds = time.perf_counter() - self._began
+
+    def report(self) -> int:
+        """Print the summary; the exit code."""
+        if self._interrupted:
+            typer.echo("interrupted: the counts are of the part that was read", err=True)
+        if self._load_failures < len(self._plan.scripts):
+            _print(summary_lines(self.stats, self._read_seconds))
+        if self._load_failures:
+            some = f"{self._load_failures} of {len(self._plan.scripts)} scripts"
+            typer.echo(f"{some} did not load", err=True)
+        return self._interrupted or (1 if self._load_failures else 0)
+
+    def _leave(self, code: int) -> None:
+        """Signal thread: the loop is held, or a third signal came."""
+        _leave_now(code, self._save)
+
+    def _save(self) -> None:
+        self.display.give_up()
+        os.write(2, b"left at once: work that was under way is lost\n")
+        if self._sink is not None:
+            self._sink.close_now()
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Raises `SinkError` when stdout takes no more, but for a reader that went away: that is Typer's to handle."""
+    try:
+        for line in lines:
+            typer.echo(line)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds would fail again at the end
+        raise SinkError("standard output", exc.strerror or str(exc)) from exc
+
+
+def _leave_stuck(threads: int, code: int) -> None:
+    which = "a worker thread is" if threads == 1 else f"{threads} worker threads are"
+    typer.echo(f"{which} stuck in a task and left behind", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _leave_now(code, ScriptOutput().flush)
+
+
+def _leave_now(code: int, save: Callable[[], object]) -> None:
+    """End the process. What `save` writes may be blocked by the very thing that is left, so it gets limited time."""
+    saving = threading.Thread(target=save, daemon=True)
+    saving.start()
+    saving.join(_LAST_WORDS)
+    os._exit(code)
+
+
+def _first(group: BaseExceptionGroup[EngineError]) -> EngineError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _loop_factory(use_uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if not use_uvloop:
+        return None
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this platform
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _read_size(capture: Path) -> int | None:
+    """Bytes of the capture; None when it is compressed, as then they say little of its packets."""
+    try:
+        with capture.open("rb") as file:
+            return None if file.read(2) == _GZIP_MAGIC else capture.stat().st_size
+    except OSError:
+        return None

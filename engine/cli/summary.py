@@ -1,0 +1,135 @@
+"""What a run came to, as lines for people. Pure: counts in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.values.stats import AsyncStats, EngineStats, HttpStats
+
+
+def summary_lines(stats: EngineStats, seconds: float) -> list[str]:
+    """The counts as aligned lines, plain text. `seconds` is how long reading the capture took.
+
+    Events, messages, script errors and losses are left out when there were none.
+    """
+    rows = [
+        ("packets", _packets(stats, seconds)),
+        ("flows", f"{stats.decode.flows:,}"),
+        ("HTTP requests", f"{stats.http.requests:,}"),
+        ("files", _files(stats.http)),
+        ("alerts", f"{stats.alerts:,}"),
+        ("resources", f"{stats.resources:,}"),
+        ("async tasks", _tasks(stats.tasks)),
+        ("events", _events(stats)),
+        ("messages", _messages(stats)),
+        ("script errors", f"{stats.script_errors:,}" if stats.script_errors else ""),
+        ("slowest hook", _slowest(stats)),
+        ("not decoded", counted(stats.decode.undecoded, "packet") if stats.decode.undecoded else ""),
+        ("losses", ", ".join(_losses(stats))),
+    ]
+    shown = [(label, text) for label, text in rows if text]
+    width = max(len(label) for label, _ in shown)
+    return [f"{label:<{width}}  {text}" for label, text in shown]
+
+
+def amount(size: float) -> str:
+    """Bytes in decimal units: ``912 bytes``, ``2.3 kB``, ``6.9 MB``, ``1.2 GB``."""
+    if size < 1_000:
+        return "1 byte" if size == 1 else f"{size:.0f} bytes"
+    scaled = size / 1_000
+    for unit in ("kB", "MB"):
+        if scaled < 999.95:
+            return f"{scaled:.1f} {unit}"
+        scaled /= 1_000
+    return f"{scaled:,.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``850 µs``, ``12.3 ms``, ``4.25 s``, ``3 min 20 s``."""
+    if seconds < 0.000_999_5:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 0.999_95:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 119.995:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:,} min {rest} s"
+
+
+def counted(number: int, noun: str) -> str:
+    """A count with its noun: ``1 packet``, ``1,234 packets``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _packets(stats: EngineStats, seconds: float) -> str:
+    decode = stats.decode
+    text = f"{decode.packets:,}, {amount(decode.wire_bytes)}"
+    if not decode.packets or seconds <= 0:
+        return text
+    rate = f"{decode.packets / seconds:,.0f} packets/s, {decode.wire_bytes / seconds / 1e6:,.1f} MB/s"
+    return f"{text} in {duration(seconds)}: {rate}"
+
+
+def _files(http: HttpStats) -> str:
+    if not http.files:
+        return "0"
+    partial = f", {http.files_partial:,} partial" if http.files_partial else ""
+    return f"{http.files:,}: {http.files_complete:,} complete{partial}, {amount(http.file_bytes)}"
+
+
+def _tasks(tasks: AsyncStats) -> str:
+    if not tasks.submitted:
+        return "0"
+    late = f" ({tasks.timed_out:,} timed out)" if tasks.timed_out else ""
+    rest = _nonzero(
+        (
+            (tasks.failed, f"failed{late}"),
+            (tasks.rejected, "rejected"),
+            (tasks.abandoned, "abandoned"),
+            (tasks.pending, "pending"),
+        )
+    )
+    return ", ".join([f"{tasks.submitted:,}: {tasks.completed:,} completed", *rest])
+
+
+def _events(stats: EngineStats) -> str:
+    events = stats.events
+    if not events.received:
+        return ""
+    rest = _nonzero(((events.failed, "failed"), (events.dropped, "dropped"), (events.pending, "pending")))
+    return ", ".join([f"{events.received:,}: {events.handled:,} handled", *rest])
+
+
+def _messages(stats: EngineStats) -> str:
+    messages = stats.messages
+    if not messages.posted:
+        return ""
+    rest = _nonzero(((messages.failed, "failed"), (messages.dropped, "dropped"), (messages.pending, "pending")))
+    return ", ".join([f"{messages.posted:,}: {messages.delivered:,} delivered", *rest])
+
+
+def _slowest(stats: EngineStats) -> str:
+    slowest = stats.slowest_hook
+    return f"{slowest[0]}, {duration(slowest[1])}" if slowest else ""
+
+
+def _losses(stats: EngineStats) -> list[str]:
+    decode, http, tasks = stats.decode, stats.http, stats.tasks
+    causes = (
+        (decode.malformed, "malformed packet", ""),
+        (decode.cut, "packet", " cut by the capture"),
+        (decode.gaps, "gap", f" in TCP streams ({amount(decode.gap_bytes)})"),
+        (decode.flows_rejected, "packet", " past the flow limit"),
+        (decode.streams_rejected, "TCP stream", " past the stream limit"),
+        (http.malformed, "connection", " given up as not HTTP"),
+        (http.decode_errors, "body content", " that can't be decoded"),
+        (http.bombs, "decompression", " cut at the limit"),
+        (http.write_errors, "file write", " failed"),
+        (tasks.late_results, "async result", " too late"),
+        (stats.records.dropped, "record", " dropped"),
+    )
+    return [f"{counted(number, noun)}{rest}" for number, noun, rest in causes if number]
+
+
+def _nonzero(parts: Iterable[tuple[int, str]]) -> list[str]:
+    return [f"{number:,} {name}" for number, name in parts if number]
