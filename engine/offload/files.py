@@ -1,4 +1,4 @@
-"""The file operations of `T.async`: each a plain function for a thread, given to the loop as one aiofiles coroutine.
+"""The file operations of `T.async`: plain functions for a thread, of which aiofiles makes coroutines for the loop.
 
 A failed operation leaves its target as it was. Data is moved by the kernel where it can be.
 """
@@ -24,7 +24,7 @@ _NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, er
 
 
 class Abandoned(Exception):  # noqa: N818 - a state, not a fault
-    """Raised inside an operation whose engine has given it up; caught by `perform`."""
+    """Raised inside an operation whose engine has given it up; caught by `operate`."""
 
 
 def _move(source: int, target: int, given_up: threading.Event) -> None:
@@ -149,21 +149,23 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def touched_paths(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The paths that a file operation reads and writes, made comparable."""
-    reads = (_comparable(task.source),) if task.source else ()
-    return reads, (_comparable(task.target),)
+    """The paths that a file operation reads and writes, made comparable; worked out once."""
+    if task.paths is None:
+        reads = (_comparable(task.source),) if task.source else ()
+        task.paths = reads, (_comparable(task.target),)
+    return task.paths
 
 
 def _comparable(path: str) -> str:
     folder, name = os.path.split(path)
     try:
-        return os.path.join(os.path.realpath(folder), name)
+        return os.path.join(os.path.realpath(folder), name)  # measured: pathlib costs 4 times as much
     except ValueError:  # a NUL in it: no file has that name, as the operation will find
         return path
 
 
-def _run(task: Task, given_up: threading.Event) -> str | None:
-    """Do a file operation. None when it was done, else what went wrong, in one line."""
+def operate(task: Task, given_up: threading.Event) -> str | None:
+    """Do a file operation, on this thread. None when it was done, else what went wrong, in one line."""
     try:
         if task.method == "copy":
             copy(task.source, task.target, given_up)
@@ -186,10 +188,6 @@ def _explain(task: Task, exc: Exception) -> str:
     return f"T.async:{task.method}: {what}: {reason}"
 
 
-_coroutine = aiofiles.os.wrap(_run)
-
-
-async def perform(task: Task, given_up: threading.Event, executor: Executor) -> str | None:
-    """Do a file operation in one thread hop. None when it was done, else what went wrong."""
-    result: str | None = await _coroutine(task, given_up, executor=executor)
-    return result
+async def in_thread(function: Callable[[], None], executor: Executor) -> None:
+    """Run a whole sequence of file operations as one aiofiles coroutine, in one thread hop."""
+    await aiofiles.os.wrap(function)(executor=executor)

@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Callable, Sequence
 
 
 class PathLocks:
-    """Readers share a path, a writer has it alone. Loop thread only.
+    """Readers share a path, a writer has it alone. May be used from any thread.
 
-    Ordering within a plugin comes from its queue, whose head waits here; across plugins the waiters of all paths go
-    on in the order in which they came.
+    Order within a plugin comes from its queue, whose head waits here; across plugins all waiters try again, in the
+    order in which they came, whenever a path is given back.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._readers: dict[str, int] = {}
         self._writers: set[str] = set()
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: list[Callable[[], None]] = []
 
-    def acquire(self, reads: Sequence[str], writes: Sequence[str]) -> bool:
-        """Take all the paths, or none of them and return False."""
-        if any(path in self._writers for path in (*reads, *writes)):
-            return False
-        if any(path in self._readers for path in writes):
-            return False
-        for path in reads:
-            if path not in writes:
-                self._readers[path] = self._readers.get(path, 0) + 1
-        self._writers.update(writes)
-        return True
+    def acquire(self, reads: Sequence[str], writes: Sequence[str], retry: Callable[[], None]) -> bool:
+        """Take all the paths; or none of them, return False, and have `retry` called once when paths were released."""
+        with self._lock:
+            if self._in_use(reads, writes):
+                self._waiting.append(retry)
+                return False
+            for path in reads:
+                if path not in writes:
+                    self._readers[path] = self._readers.get(path, 0) + 1
+            self._writers.update(writes)
+            return True
 
-    def wait(self, retry: Callable[[], None]) -> None:
-        """Have `retry` called once after the next release."""
-        self._waiting.append(retry)
+    def _in_use(self, reads: Sequence[str], writes: Sequence[str]) -> bool:
+        return any(path in self._writers for path in (*reads, *writes)) or any(path in self._readers for path in writes)
 
     def release(self, reads: Sequence[str], writes: Sequence[str]) -> None:
         """Give the paths of one `acquire` back and let the waiters try again."""
-        for path in reads:
-            if path in writes:
-                continue
-            left = self._readers[path] - 1
-            if left:
-                self._readers[path] = left
-            else:
-                del self._readers[path]
-        self._writers.difference_update(writes)
-        for _ in range(len(self._waiting)):
-            self._waiting.popleft()()
+        with self._lock:
+            for path in reads:
+                if path not in writes:
+                    self._drop_reader(path)
+            self._writers.difference_update(writes)
+            waiting, self._waiting = self._waiting, []
+        for retry in waiting:
+            retry()
+
+    def _drop_reader(self, path: str) -> None:
+        left = self._readers[path] - 1
+        if left:
+            self._readers[path] = left
+        else:
+            del self._readers[path]
 
     @property
     def held(self) -> int:

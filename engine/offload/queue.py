@@ -1,9 +1,10 @@
 """The task queue of one plugin: order, concurrency, limits, counts. It decides what starts when.
 
-Tasks start in the order in which they were called, up to `workers` at once. Lua tasks are handed to `ready`, from
-where workers draw them; a file operation starts only when all before it have started and its paths are free.
+Tasks start in the order in which they were called, up to `workers` at once: *runs* draw them from the head of `ready`,
+under the lock. A worker's run draws Lua tasks and does the file operations between them; where a file operation is at the
+head, a run without a Lua state does it and those behind it. A head whose paths are in use waits for them, and all behind it wait too.
 
-Everything runs on the loop thread but `_exchange`, which workers call; the lock guards what the two sides share.
+Everything runs on the loop thread but what is marked: that runs on the thread of a run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from engine.offload.files import perform, touched_paths
+from engine.offload.files import in_thread, operate, touched_paths
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import LuaWorker, WorkerSetup, WorkerThread
 from engine.values.stats import AsyncStats
@@ -25,16 +26,19 @@ if TYPE_CHECKING:
 
 _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one worker's and others could not help it
 
+_OPERATIONS_SECONDS = 0.1  # after which a run of file operations lets those of other plugins have the thread
+
 
 class _Slot:
     """A worker and what it has in hand. Shared with the worker's thread, under the queue's lock."""
 
-    __slots__ = ("holding", "orphaned", "run", "worker")
+    __slots__ = ("fresh", "holding", "orphaned", "run", "worker")
 
     def __init__(self) -> None:
         self.worker: LuaWorker | None = None
         self.holding: dict[int, Task] = {}
         self.orphaned = False
+        self.fresh = False  # its run has drawn nothing yet
         self.run: asyncio.Future[int] | None = None
 
 
@@ -51,7 +55,7 @@ class TaskQueue:
         deliver: Callable[[list[Outcome]], None],
         log: Callable[[int, bytes], None],
     ) -> None:
-        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, here on the loop."""
+        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop."""
         self.name = name
         self.workers = workers
         self._gate = gate
@@ -59,21 +63,21 @@ class TaskQueue:
         self._log = log
         self._codes: dict[int, bytes] = {}
         self._setup = setup(self._log_from_worker, self._codes.__getitem__)
-        self._waiting: deque[Task] = deque()
         self._lock = threading.Lock()
         self._ready: deque[Task] = deque()
-        self._wake_when_drawn = False
+        self._starting = 0  # runs that have drawn nothing yet
+        self._blocked = False  # the head waits for a path
+        self._operations: set[Task] = set()
         self._idle_slots: list[_Slot] = []
         self._slots: set[_Slot] = set()
         self._running = 0
-        self._operations: set[Task] = set()
         self._given_up = threading.Event()
         self._closing: list[WorkerThread] = []
         self._submitted = self._completed = self._failed = self._timed_out = 0
         self._rejected = self._abandoned = self._late = 0
         self._pending = 0
 
-    # ---- the way in, loop thread
+    # ---- the way in
 
     def add_code(self, code: int, bytecode: bytes) -> None:
         """Make the bytecode of a prototype known, before the first task that uses it."""
@@ -83,7 +87,7 @@ class TaskQueue:
         """Take a task. Its outcome is delivered exactly once, unless `detach` came before."""
         self._submitted += 1
         self._pending += 1
-        self._waiting.append(task)
+        self._ready.append(task)
         self._gate.pump_soon(self)
 
     def reject(self, count: int) -> None:
@@ -115,39 +119,28 @@ class TaskQueue:
             stuck_threads=sum(not thread.gone.is_set() for thread in self._closing),
         )
 
-    # ---- starting, loop thread
+    # ---- starting runs
 
     def pump(self) -> None:
-        """Start whatever may start now."""
-        while self._waiting:
-            if self._waiting[0].is_lua:
-                self._ready_lua_tasks()
-                continue
-            if not self._start_operation():
-                return
-        self._start_workers()
-
-    def _ready_lua_tasks(self) -> None:
-        """Hand the Lua tasks at the head of the queue to the workers."""
-        with self._lock:
-            while self._waiting and self._waiting[0].is_lua:
-                self._ready.append(self._waiting.popleft())
-        self._start_workers()
-
-    def _start_workers(self) -> None:
-        for _ in range(min(len(self._ready) - self._undrawn_runs(), self.workers - self._running)):
-            self._start_worker()
-
-    def _undrawn_runs(self) -> int:
-        """Drain runs started that have not drawn a task yet: each will draw one."""
-        return sum(not slot.holding for slot in self._slots)
+        """Start runs for what may start now."""
+        while self._running < self.workers:
+            with self._lock:
+                if self._blocked or len(self._ready) <= self._starting:
+                    return
+                head = self._ready[0]
+                self._starting += 1
+            self._running += 1
+            if head.is_lua:
+                self._start_worker()
+            else:
+                self._gate.start_soon(self._run_operations)
 
     def _start_worker(self) -> None:
         slot = self._idle_slots.pop() if self._idle_slots else _Slot()
         if slot.worker is None:
             slot.worker = LuaWorker(self._setup, lambda more, *flat: self._exchange(slot, more, flat))
+        slot.fresh = True
         self._slots.add(slot)
-        self._running += 1
         slot.run = self._gate.loop.run_in_executor(slot.worker.executor, slot.worker.drain)
         slot.run.add_done_callback(lambda done: self._run_ended(slot, done))
 
@@ -157,6 +150,9 @@ class TaskQueue:
             return
         self._slots.discard(slot)
         self._running -= 1
+        if slot.fresh:
+            slot.fresh = False
+            self._starting -= 1
         if failure is not None:
             self._fail_held(slot, failure)
         self._idle_slots.append(slot)
@@ -168,69 +164,79 @@ class TaskQueue:
         assert slot.worker is not None
         slot.worker.executor.submit(slot.worker.reset)
         with self._lock:  # a state that can't be built fails what it would have drawn, or it were tried for ever
-            held = list(slot.holding.values()) or self._draw()
+            held = list(slot.holding.values()) or self._draw_lua_tasks()
             slot.holding.clear()
         self._settle([Outcome(task, Status.FAILED, f"worker failed: {failure}".encode()) for task in held])
 
-    def _start_operation(self) -> bool:
-        """Start the file operation at the head. False when it has to wait."""
-        with self._lock:
-            if self._ready:
-                self._wake_when_drawn = True
-        self._start_workers()
-        if self._ready or self._running >= self.workers:
-            return False
-        task = self._waiting[0]
-        reads, writes = touched_paths(task)
-        if not self._gate.paths.acquire(reads, writes):
-            self._gate.paths.wait(lambda: self._gate.pump_soon(self))
-            return False
-        self._waiting.popleft()
-        self._running += 1
-        task.phase = Phase.RUNNING
-        self._operations.add(task)
-        self._gate.start_soon(self._operate, task, reads, writes)
-        return True
-
-    async def _operate(self, task: Task, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
-        wrong = await perform(task, self._given_up, self._gate.file_threads)
-        self._gate.paths.release(reads, writes)
-        self._operations.discard(task)
+    async def _run_operations(self) -> None:
+        await in_thread(self._drain_operations, self._gate.file_threads)
         self._running -= 1
-        if wrong is None:
-            self._gate.give(self, [Outcome(task, Status.DONE)])
-        else:
-            self._gate.give(self, [Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))])
         self.pump()
 
-    # ---- the worker's side
+    def _unblock(self) -> None:
+        with self._lock:
+            self._blocked = False
+        self.pump()
+
+    # ---- runs, each on a thread of its own
 
     def _exchange(self, slot: _Slot, more: bool, flat: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Results in, tasks out. On a worker's thread."""
         if flat:
             self._take_results(slot, flat)
-        if not more or slot.orphaned:
-            return None
-        with self._lock:
-            chunk = self._draw()
-            slot.holding.update((task.id, task) for task in chunk)
-            wake = self._wake_when_drawn and not self._ready
-            if wake:
-                self._wake_when_drawn = False
-        if wake:
-            self._gate.call_threadsafe(self.pump)
-        if not chunk:
-            return None
-        if chunk[0].timeout:
-            self._gate.call_threadsafe(self._watch, slot, chunk[0])
-        return tuple(value for task in chunk for value in (task.id, task.code, task.upvalues, task.data))
+        while more and not slot.orphaned:
+            with self._lock:
+                self._starting -= slot.fresh
+                slot.fresh = False
+                chunk = self._draw(lua=True)
+                if chunk and chunk[0].is_lua:
+                    slot.holding.update((task.id, task) for task in chunk)
+            if not chunk:
+                return None
+            if chunk[0].is_lua:
+                if chunk[0].timeout:
+                    self._gate.call_threadsafe(self._watch, slot, chunk[0])
+                return tuple(value for task in chunk for value in (task.id, task.code, task.upvalues, task.data))
+            self._operate(chunk[0])
+        return None
 
-    def _draw(self) -> list[Task]:
-        """The next tasks for one worker. A task with a timeout goes alone, so that its time is its own."""
+    def _drain_operations(self) -> None:
+        """Do the file operations at the head, for a while. On a file thread."""
+        until = time.monotonic() + _OPERATIONS_SECONDS
+        first = True
+        while True:
+            with self._lock:
+                self._starting -= first
+                first = False
+                drawn = self._draw(lua=False)
+            if not drawn:
+                return
+            self._operate(drawn[0])
+            if time.monotonic() > until:
+                return
+
+    def _draw(self, *, lua: bool) -> list[Task]:
+        """What a run does next: some Lua tasks, or one file operation, or nothing. On any thread, under the lock."""
+        if not self._ready:
+            return []
+        head = self._ready[0]
+        if head.is_lua:
+            return self._draw_lua_tasks() if lua else []
+        self._blocked = True
+        if not self._gate.paths.acquire(*touched_paths(head), lambda: self._gate.call_threadsafe(self._unblock)):
+            return []
+        self._blocked = False
+        self._ready.popleft()
+        head.phase = Phase.RUNNING
+        self._operations.add(head)
+        return [head]
+
+    def _draw_lua_tasks(self) -> list[Task]:
+        """Lua tasks for one worker. A task with a timeout goes alone, so that its time is its own."""
         limit = _CHUNK if self.workers == 1 else 1
         chunk: list[Task] = []
         now = time.monotonic()
-        while self._ready and len(chunk) < limit:
+        while self._ready and self._ready[0].is_lua and len(chunk) < limit:
             if self._ready[0].timeout and chunk:
                 break
             task = self._ready.popleft()
@@ -239,6 +245,17 @@ class TaskQueue:
             if task.timeout:
                 break
         return chunk
+
+    def _operate(self, task: Task) -> None:
+        """Do a file operation. On any thread."""
+        wrong = operate(task, self._given_up)
+        self._gate.paths.release(*touched_paths(task))
+        with self._lock:
+            self._operations.discard(task)
+        if wrong is None:
+            self._gate.give(self, [Outcome(task, Status.DONE)])
+        else:
+            self._gate.give(self, [Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))])
 
     def _take_results(self, slot: _Slot, flat: tuple[Any, ...]) -> None:
         with self._lock:
@@ -253,7 +270,7 @@ class TaskQueue:
     def _log_from_worker(self, level: int, text: bytes) -> None:
         self._gate.call_threadsafe(self._log, level, text)
 
-    # ---- timeouts, loop thread
+    # ---- timeouts
 
     def _watch(self, slot: _Slot, task: Task) -> None:
         left = task.started + task.timeout - time.monotonic()
@@ -279,7 +296,7 @@ class TaskQueue:
         self._closing.append(slot.worker.close())
         slot.run.cancel()  # the thread goes on, but may come back when the loop is closed
 
-    # ---- the way back, loop thread
+    # ---- the way back
 
     def settle(self, outcomes: list[Outcome]) -> None:
         """Take outcomes that workers and operations gave; late ones of settled tasks are dropped and counted."""
@@ -301,7 +318,7 @@ class TaskQueue:
         if outcomes:
             self._deliver(outcomes)
 
-    # ---- the end, loop thread
+    # ---- the end
 
     def detach(self, settled: Callable[[list[Outcome]], None]) -> None:
         """The plugin is gone: what is queued is still done, results are dropped and counted; `settled` hears of all."""
@@ -319,13 +336,11 @@ class TaskQueue:
         self._given_up.set()
         self._gate.collect(all_of_it=True)
         with self._lock:
-            lost: list[Task] = [*self._waiting, *self._ready]
-            self._waiting.clear()
+            lost: list[Task] = [*self._ready, *self._operations]
             self._ready.clear()
             busy = [slot for slot in self._slots if slot.holding]
             for slot in busy:
                 lost.extend(slot.holding.values())
-        lost.extend(self._operations)
         for slot in busy:
             self._orphan(slot)
         self._settle([Outcome(task, Status.ABANDONED) for task in lost if task.phase is not Phase.SETTLED])

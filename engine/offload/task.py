@@ -46,6 +46,8 @@ class Task:
     target: str = ""
     position: int = -1
     """Where `copybuffer` writes; -1 appends."""
+    paths: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    """What a file operation reads and writes, once that was worked out."""
     phase: Phase = Phase.WAITING
     started: float = 0.0
     """Monotonic seconds."""
