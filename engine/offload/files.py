@@ -28,28 +28,33 @@ class Abandoned(Exception):  # noqa: N818 - a state, not a fault
 
 
 def _move(source: int, target: int, given_up: threading.Event) -> None:
-    """Copy all bytes from one descriptor's offset to another's, in the kernel if it can (reflink where it has it)."""
-    copy: Callable[[int, int, int], int] = os.copy_file_range
-    while True:
+    """Copy all bytes from one descriptor's offset to another's, in the kernel if it can (reflink where it has it).
+
+    A way that moves nothing is not believed, but given up for the next: some file systems (procfs) answer 0 although
+    there is more.
+    """
+    ways = [os.copy_file_range, _sendfile, _through_memory]
+    while ways:
         if given_up.is_set():
             raise Abandoned
         try:
-            moved = copy(source, target, _PIECE)
+            moved = ways[0](source, target, _PIECE)
         except OSError as exc:
-            if copy is not os.copy_file_range or exc.errno not in _NO_KERNEL_COPY:
+            if len(ways) == 1 or exc.errno not in _NO_KERNEL_COPY:
                 raise
-            copy = _sendfile
-            continue
-        if moved:
-            continue
-        if copy is os.copy_file_range:
-            copy = _sendfile  # some file systems (procfs) answer 0 although there is more
-            continue
-        return
+            moved = 0
+        if not moved:
+            del ways[0]
 
 
 def _sendfile(source: int, target: int, count: int) -> int:
     return os.sendfile(target, source, None, count)
+
+
+def _through_memory(source: int, target: int, count: int) -> int:
+    data = os.read(source, min(count, 1 << 20))
+    _write_all(target, data)
+    return len(data)
 
 
 @contextlib.contextmanager
