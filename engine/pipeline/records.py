@@ -50,6 +50,7 @@ class Subscription:
         try:
             return await self._receive.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
+            self._receive.close()
             raise StopAsyncIteration from None
 
     def receive_nowait(self) -> Record | None:
@@ -58,6 +59,9 @@ class Subscription:
             return self._receive.receive_nowait()
         except (anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
             return None
+
+    def __del__(self) -> None:
+        self._receive.close()  # one that nobody reads to its end is no fault
 
     def close(self) -> None:
         """End the subscription; what waits in it is dropped."""

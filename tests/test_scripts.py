@@ -1,0 +1,111 @@
+"""Every example in scripts/ runs as its header says, and does what it is for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import Capture, Config, Engine
+from engine.capture.synth import Synthesis, synthesize
+from engine.values.records import Alert, Record, Resource
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+@pytest.fixture
+def synthesis(tmp_path: Path) -> Synthesis:
+    return synthesize(tmp_path / "x.pcap", files=24, seed=3)
+
+
+async def run(script: str, capture: Path, args: str, *kinds: str) -> tuple[Engine, list[Record]]:
+    """Run an example over a capture; the engine and the records of some kinds."""
+    async with asyncio.timeout(60), Engine(scripts=[SCRIPTS / script], config=Config(args=args)) as engine:
+        assert engine.load_errors == ()
+        records = engine.subscribe(*kinds)
+        await engine.run(Capture(capture))
+    assert engine.stats.script_errors == 0
+    return engine, [record async for record in records]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("script", ["copy_inline.lua", "copy_async.lua", "copy_schedule.lua"])
+async def test_the_three_copies_save_every_file(script: str, synthesis: Synthesis, tmp_path: Path) -> None:
+    target = tmp_path / "saved files"
+    await run(script, synthesis.path, str(target), "file")
+    whole = {sha256(path.read_bytes()) for path in target.iterdir() if not path.name.endswith(".part")}
+    parts = sorted(target.glob("*.part"), key=lambda path: int(path.name.split(".")[-2]))
+    assert parts, "the capture has one file that comes in parts"
+    whole.add(sha256(b"".join(path.read_bytes() for path in parts)))
+    assert {each.sha256 for each in synthesis.files} <= whole
+
+
+async def test_sha1_files(synthesis: Synthesis, capfd: pytest.CaptureFixture[str]) -> None:
+    engine, _ = await run("sha1_files.lua", synthesis.path, "", "file")
+    sums = set(re.findall(r"^([0-9a-f]{40}) ", capfd.readouterr().out, re.MULTILINE))
+    assert {each.sha1 for each in synthesis.files if 0 < each.size <= 5 << 20} <= sums
+    assert engine.stats.tasks.completed == engine.stats.tasks.submitted
+
+
+async def test_save_by_type(synthesis: Synthesis, tmp_path: Path) -> None:
+    _, records = await run("save_by_type.lua", synthesis.path, str(tmp_path / "out"), "resource")
+    folders = {"image/png": "images", "application/pdf": "documents", "text/html": "pages"}
+    for folder in folders.values():
+        saved = {sha256(path.read_bytes()) for path in (tmp_path / "out" / folder).iterdir()}
+        wanted = {
+            each.sha256
+            for each in synthesis.downloads
+            if each.size and folders.get(each.content_type.partition(";")[0]) == folder
+        }
+        assert saved == wanted
+    named = {record.uri for record in records if isinstance(record, Resource)}
+    assert named == {
+        f"SHA256:{each.sha256}"
+        for each in synthesis.downloads
+        if 0 < each.size <= 5 << 20 and each.content_type.partition(";")[0] in folders
+    }
+
+
+async def test_malware_hash(synthesis: Synthesis, tmp_path: Path) -> None:
+    bad = next(each for each in synthesis.downloads if 1 < each.size < 5 << 20)
+    listed = tmp_path / "hashes.txt"
+    listed.write_text(f"# a comment\n{bad.sha256.upper()} Test.Malware\n{'0' * 64} Absent\n")
+    _, records = await run("malware_hash.lua", synthesis.path, str(listed), "alert")
+    messages = [record.message for record in records if isinstance(record, Alert)]
+    assert len(messages) == 1
+    assert messages[0].startswith(f"Test.Malware in {bad.uri}")
+
+
+async def test_malware_hash_without_a_list_is_disabled(tmp_path: Path) -> None:
+    config = Config(args=str(tmp_path / "absent.txt"))
+    async with Engine(scripts=[SCRIPTS / "malware_hash.lua"], config=config) as engine:
+        assert engine.stats.plugins == ()
+
+
+def test_orders_service_prints_the_alert(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "orders_service.py")],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(SCRIPTS.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "alert: order 8 is worth 2400.00\n3 events handled, 3 journal lines written\n"
+    assert len((tmp_path / "orders.log").read_text().splitlines()) == 3
+
+
+def test_every_example_says_how_it_is_run() -> None:
+    for script in SCRIPTS.glob("*.lua"):
+        head = script.read_text().split("\n\n")[0]
+        assert re.search(rf"offpath run scripts/{script.name}|python scripts/\w+\.py", head), script.name
