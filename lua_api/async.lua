@@ -18,6 +18,8 @@ local WANTS_RESULT, WANTS_ERROR = 1, 2
 -- How a task ended, as the host says it.
 local DONE, RESULT, FAILED = 0, 1, 2
 
+local MAX_POSITION = 2 ^ 53 -- whole numbers are exact up to here
+
 -- What the callbacks of a task need, kept until it is complete.
 local function want(task)
   return (task.onresult and WANTS_RESULT or 0) + (task.onerror and WANTS_ERROR or 0)
@@ -72,29 +74,29 @@ function M.new(context, pack, limit)
   end
 
   local function copy(from, to)
-    check_text(from, "copy", "from", 3)
-    return file_operation("copy", tostring(from), check_text(to, "copy", "to", 3))
+    check_text(from, "copy", "from", 2)
+    return file_operation("copy", tostring(from), check_text(to, "copy", "to", 2))
   end
 
   local function cat(from, to)
-    check_text(from, "cat", "from", 3)
-    return file_operation("cat", tostring(from), check_text(to, "cat", "to", 3))
+    check_text(from, "cat", "from", 2)
+    return file_operation("cat", tostring(from), check_text(to, "cat", "to", 2))
   end
 
   local function rm(file)
-    return file_operation("rm", "", check_text(file, "rm", "file", 3))
+    return file_operation("rm", "", check_text(file, "rm", "file", 2))
   end
 
   local function copybuffer(buffer, file, position)
     if not buffers.is_buffer(buffer) and type(buffer) ~= "string" then
-      error("T.async:copybuffer: 'buffer' must be a Buffer or a string, not " .. (buffer == nil and "nil" or "a " .. type(buffer)), 3)
+      error("T.async:copybuffer: 'buffer' must be a Buffer or a string, not " .. (buffer == nil and "nil" or "a " .. type(buffer)), 2)
     end
-    check_text(file, "copybuffer", "file", 3)
+    check_text(file, "copybuffer", "file", 2)
     local at = -1
     if position ~= nil then
       at = tonumber(position)
-      if not at or at < 0 or at ~= math.floor(at) then
-        error("T.async:copybuffer: 'position' must be a whole number from 0", 3)
+      if not at or at < 0 or at > MAX_POSITION or at ~= math.floor(at) then
+        error("T.async:copybuffer: 'position' must be a whole number from 0 to 2^53", 2)
       end
     end
     local bytes = type(buffer) == "string" and buffer or buffer:tostring()
@@ -103,17 +105,17 @@ function M.new(context, pack, limit)
 
   local function schedule(task)
     if type(task) ~= "table" then
-      error("T.async:schedule: takes a table with 'onexecute', not " .. (task == nil and "nil" or "a " .. type(task)), 3)
+      error("T.async:schedule: takes a table with 'onexecute', not " .. (task == nil and "nil" or "a " .. type(task)), 2)
     end
-    local onexecute = check_lua_function(task.onexecute, 3)
-    local data = task.data == nil and "" or check_text(task.data, "schedule", "data", 3)
+    local onexecute = check_lua_function(task.onexecute, 2)
+    local data = task.data == nil and "" or check_text(task.data, "schedule", "data", 2)
     local entry = {
-      onresult = check_function(task.onresult, "onresult", false, 3),
-      onerror = check_function(task.onerror, "onerror", false, 3),
+      onresult = check_function(task.onresult, "onresult", false, 2),
+      onerror = check_function(task.onerror, "onerror", false, 2),
       data = data,
       lease = context.lease,
     }
-    local timeout = check_timeout(task.timeout, 3)
+    local timeout = check_timeout(task.timeout, 2)
     if not admit() then return nil, "queue full" end
     local wants = want(entry)
     if wants ~= 0 then tasks[last_id] = entry end
@@ -122,7 +124,8 @@ function M.new(context, pack, limit)
     context.put(effects.SCHEDULE, 7, id, context.lease, wants, code, upvalues, data, timeout)
   end
 
-  -- Both call forms: the first argument is dropped when it is T.async itself. `fn` raises at level 3, past this frame.
+  -- Both call forms: the first argument is dropped when it is T.async itself. `fn` raises at level 2: a tail
+  -- call leaves no frame of this one.
   local function method(name, fn)
     async[name] = function(first, ...)
       if first == async then return fn(...) end
@@ -144,7 +147,7 @@ function M.new(context, pack, limit)
     context.lease = entry.lease
     local ok, failed = xpcall(fn, failure.handler, context.engine, entry.data, value)
     context.lease = lease
-    if not ok then context.put(effects.ERROR, 3, name, failed[1], failed[2]) end
+    if not ok then context.put(effects.ERROR, 3, name, failure.parts(failed)) end
   end
 
   local function complete_one(id, status, value)

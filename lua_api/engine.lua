@@ -192,7 +192,8 @@ function M.new(context)
   -- One argument is a broadcast, two are an id and the message.
   local function post(method, side, first, second)
     local addressed = second ~= nil
-    local id, message = addressed and text(first) or "", text(addressed and second or first)
+    local id, message = "", text(first)
+    if addressed then id, message = message, text(second) end
     if not all(method, "msgid", id, "message", message) then return end
     put(effects.MESSAGE, 4, side, addressed, id, message)
   end
@@ -229,7 +230,7 @@ function M.new(context)
     end
   end
 
-  -- Puts the sums of the batch into the outbox, in a fixed order, and starts new ones.
+  -- Puts the sums of the batch into the outbox, in no fixed order, and starts new ones.
   local function flush_counters()
     if next(sums) == nil then return end
     for guid, group in pairs(sums) do

@@ -30,9 +30,10 @@ function M.handler(raised)
   return { words(raised), trim(debug.traceback("", 2)) }
 end
 
--- The same for an error that came without a stack, such as one of loadstring.
-function M.plain(raised)
-  return { words(raised), "" }
+-- Message and traceback of what xpcall gave. LuaJIT calls no handler when it is out of memory: that is a bare string.
+function M.parts(failed)
+  if type(failed) == "table" then return failed[1], failed[2] end
+  return words(failed), ""
 end
 
 return M

@@ -7,6 +7,10 @@ local M = {}
 
 local LIBRARIES = { "string", "table", "math", "io", "os", "coroutine", "debug", "bit", "jit", "package", "ffi" }
 
+-- What is in package.loaded and named by `build`: what a script adds to it later is not in another state's.
+local OWN = { _G = true }
+for _, name in ipairs(LIBRARIES) do OWN[name] = true end
+
 -- Adds a value under a name in both directions; the first name wins.
 local function add(names, name, value)
   local kind = type(value)
@@ -46,7 +50,7 @@ end
 function M.modules()
   local modules, members = {}, {}
   for name, value in pairs(package.loaded) do
-    local hidden = name == "_G" or name:sub(1, 8) == "offpath."
+    local hidden = OWN[name] or name:sub(1, 8) == "offpath."
     if not hidden and (type(value) == "table" or type(value) == "function") then
       modules[value] = name
       if type(value) == "table" then

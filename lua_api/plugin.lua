@@ -71,7 +71,7 @@ function M.start(settings)
   local function guarded(name, fn, ...)
     local ok, result = xpcall(fn, failure.handler, ...)
     if ok then return true, result end
-    box.put(effects.ERROR, 3, name, result[1], result[2])
+    box.put(effects.ERROR, 3, name, failure.parts(result))
     return false
   end
 
@@ -83,7 +83,7 @@ function M.start(settings)
     local chunk, wrong = loadstring(source, "@" .. chunkname)
     if not chunk then return wrong, "" end
     local ok, failed = xpcall(chunk, failure.handler)
-    if not ok then return failed[1], failed[2] end
+    if not ok then return failure.parts(failed) end
     plugin = rawget(_G, "TrisulPlugin")
     if plugin == nil then return "the script defines no global table TrisulPlugin", "" end
     if type(plugin) ~= "table" then return "TrisulPlugin must be a table, not a " .. type(plugin), "" end

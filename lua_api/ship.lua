@@ -25,6 +25,11 @@ local TABLE, FUNCTION, NAMED, MODULE, MEMBER, REFUSED = 1, 2, 3, 4, 5, 6
 
 local SCALAR = { ["nil"] = true, boolean = true, number = true, string = true }
 
+-- Steps of a path that are no key of a table and no upvalue.
+local METATABLE, KEY = "'s metatable", "'s key"
+
+local SHOWN_STEPS = 8 -- at either end of a path
+
 local REASONS = {
   userdata = "a userdata belongs to the state that made it",
   cdata = "an FFI object belongs to the state that made it",
@@ -70,26 +75,27 @@ function M.packer(names, new_code)
 
   local function pack(fn)
     local out = buffer.new()
-    local index, nodes, kinds, details, paths, count = {}, {}, {}, {}, {}, 0
-    local cell_index, cells, cell_paths, cell_count = {}, {}, {}, 0
+    local index, nodes, kinds, details, count = {}, {}, {}, {}, 0
+    local parents, steps = {}, {} -- the way to each node, put together only for one that is refused
+    local cell_index, cells, cell_count = {}, {}, 0
 
-    local function visit(value, path)
+    local function visit(value, parent, step)
       if SCALAR[type(value)] or index[value] then return end
       count = count + 1
-      index[value], nodes[count], paths[count] = count, value, path
+      index[value], nodes[count], parents[count], steps[count] = count, value, parent, step
       kinds[count], details[count] = classify(value)
     end
 
-    local function visit_table(value, path)
+    local function visit_table(value, node)
       local metatable = getmetatable(value)
-      if metatable then visit(metatable, path .. "'s metatable") end
+      if metatable then visit(metatable, node, METATABLE) end
       for key, item in next, value do
-        visit(key, path .. "'s key")
-        visit(item, type(key) == "string" and path .. "." .. key or path .. "[" .. tostring(key) .. "]")
+        visit(key, node, KEY)
+        visit(item, node, key)
       end
     end
 
-    local function visit_function(value, path)
+    local function visit_function(value, node)
       local slot = 1
       while true do
         local name, item = getupvalue(value, slot)
@@ -97,12 +103,40 @@ function M.packer(names, new_code)
         local id = upvalueid(value, slot)
         if not cell_index[id] then
           cell_count = cell_count + 1
-          local cell_path = path == "" and name or path .. "'s " .. name
-          cell_index[id], cells[cell_count], cell_paths[cell_count] = cell_count, item, cell_path
-          visit(item, cell_path)
+          cell_index[id], cells[cell_count] = cell_count, item
+          visit(item, node, name)
         end
         slot = slot + 1
       end
+    end
+
+    -- The path of a node from the upvalue on, as a script would write it. The middle of a long one is left out.
+    local function path_of(node)
+      local parts = {}
+      while node ~= 1 do
+        local parent, step = parents[node], steps[node]
+        local text
+        if kinds[parent] == FUNCTION then
+          text = parent == 1 and step or "'s " .. step
+        elseif step == METATABLE or step == KEY then
+          text = step
+        elseif type(step) == "string" then
+          text = "." .. step
+        else
+          text = "[" .. (SCALAR[type(step)] and tostring(step) or "a " .. type(step)) .. "]"
+        end
+        parts[#parts + 1] = text
+        node = parent
+      end
+      local shown = {}
+      for at = #parts, 1, -1 do
+        if at > #parts - SHOWN_STEPS or at <= SHOWN_STEPS then
+          shown[#shown + 1] = parts[at]
+        elseif at == SHOWN_STEPS + 1 then
+          shown[#shown + 1] = "..."
+        end
+      end
+      return table.concat(shown)
     end
 
     local function put(value)
@@ -118,7 +152,7 @@ function M.packer(names, new_code)
     local function put_node(node)
       out:encode(kinds[node])
       if kinds[node] == REFUSED then
-        out:encode(("upvalue '%s' cannot cross to a worker: %s"):format(paths[node], details[node]))
+        out:encode(("upvalue '%s' cannot cross to a worker: %s"):format(path_of(node), details[node]))
       elseif kinds[node] == MEMBER then
         out:encode(details[node][1])
         out:encode(details[node][2])
@@ -148,14 +182,14 @@ function M.packer(names, new_code)
       for _, id in ipairs(ids) do out:encode(id) end
     end
 
-    visit(fn, "")
+    visit(fn)
     local done = 0
     while done < count do -- a worklist, not recursion: a long linked list must not exhaust the stack
       done = done + 1
       if kinds[done] == TABLE then
-        visit_table(nodes[done], paths[done])
+        visit_table(nodes[done], done)
       elseif kinds[done] == FUNCTION then
-        visit_function(nodes[done], paths[done])
+        visit_function(nodes[done], done)
       end
     end
 
@@ -222,7 +256,9 @@ function M.unpacker(names, load_code)
     local ok, module = pcall(require, detail)
     if not ok then return refused(("module '%s' cannot be loaded in a worker: %s"):format(detail, tostring(module))) end
     if kind == MODULE then return module end
-    return module[key]
+    local member = type(module) == "table" and module[key]
+    if type(member) == "function" then return member end
+    return refused(("module '%s' has no function '%s' in a worker"):format(detail, key))
   end
 
   -- The function that `code` and `upvalues` describe.

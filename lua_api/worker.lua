@@ -33,9 +33,9 @@ function M.start(settings, load_code, exchange, clock, directory, roots)
 
   local function run(code, upvalues, data)
     local ok, fn = xpcall(unpack_function, failure.handler, code, upvalues)
-    if not ok then return FAILED, fn[1], fn[2] end
+    if not ok then return FAILED, failure.parts(fn) end
     local done, value = xpcall(fn, failure.handler, data)
-    if not done then return FAILED, value[1], value[2] end
+    if not done then return FAILED, failure.parts(value) end
     local status, result = outcome(value, logwarning)
     return status, result, false
   end

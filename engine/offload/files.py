@@ -33,7 +33,7 @@ def _move(source: int, target: int, given_up: threading.Event) -> None:
     A way that moves nothing is not believed, but given up for the next: some file systems (procfs) answer 0 although
     there is more.
     """
-    ways = [os.copy_file_range, _sendfile, _through_memory]
+    ways: list[Callable[[int, int, int], int]] = [os.copy_file_range, _sendfile, _through_memory]
     while ways:
         if given_up.is_set():
             raise Abandoned

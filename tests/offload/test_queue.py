@@ -1,0 +1,212 @@
+"""TaskQueue with real workers: order, concurrency, paths, timeouts, failures, the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.offload import Status
+from engine.offload import worker as worker_module
+from tests.offload.rig import APPEND, ECHO, FAIL, NOTHING, ODD, WAIT, HeldOperations, Hold, Rig, closes, contents, turns
+from tests.support import eventually
+
+MakeHold = Callable[[], Hold]
+
+
+# ---- outcomes
+
+
+async def test_what_tasks_come_to(rig: Rig, tmp_path: Path) -> None:
+    queue = rig.queue()
+    echo, fail, nothing, odd = (rig.lua(queue, code, b"x") for code in (ECHO, FAIL, NOTHING, ODD))
+    missing = rig.operation(queue, "copy", tmp_path / "absent", tmp_path / "target")
+    await rig.settled()
+    assert rig.outcome(echo)[1:3] == (Status.RESULT, b"x")
+    assert rig.outcome(fail)[1:3] == (Status.FAILED, b"x")
+    assert rig.outcome(nothing)[1:3] == (Status.DONE, None)
+    assert rig.outcome(odd)[1:3] == (Status.DONE, None)
+    assert rig.outcome(missing).status is Status.FAILED
+    assert b"No such file" in (rig.outcome(missing).value or b"")
+    assert [level for level, _ in rig.logged] == [7, 5]
+    counts = queue.stats()
+    assert (counts.submitted, counts.completed, counts.failed, counts.pending) == (5, 3, 2, 0)
+    assert queue.settled == 5
+
+
+async def test_rejected_tasks_count_as_submitted(rig: Rig) -> None:
+    queue = rig.queue()
+    queue.reject(3)
+    assert (queue.stats().submitted, queue.stats().rejected, queue.pending) == (3, 3, 0)
+
+
+# ---- order and concurrency
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_one_worker_keeps_the_order_of_everything(rig: Rig, tmp_path: Path, seed: int) -> None:
+    chance, queue, model = random.Random(seed), rig.queue(), {}
+    names = ["a", "b", "c"]
+    for step in range(120):
+        kind, name, other = chance.choice(["lua", "lua", "copy", "cat", "rm", "buffer"]), *chance.sample(names, 2)
+        path, text = tmp_path / name, f"{step},".encode()
+        if kind == "lua":
+            rig.lua(queue, APPEND, bytes(path) + b"|" + text)
+            model[name] = model.get(name, b"") + text
+        elif kind == "buffer":
+            rig.operation(queue, "copybuffer", target=path, data=text)
+            model[name] = model.get(name, b"") + text
+        elif kind == "rm":
+            rig.operation(queue, "rm", target=path)
+            model.pop(name, None)
+        else:
+            rig.operation(queue, kind, path, tmp_path / other)
+            if name in model:
+                model[other] = (model.get(other, b"") if kind == "cat" else b"") + model[name]
+    await rig.settled()
+    assert rig.ids() == list(range(1, 121))
+    assert contents(tmp_path) == model
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_at_most_so_many_run_at_once_and_they_start_in_order(rig: Rig, hold: MakeHold, workers: int) -> None:
+    queue, holds = rig.queue(workers), [hold() for _ in range(6)]
+    for each in holds:
+        rig.lua(queue, WAIT, each.data)
+    for first in range(len(holds)):
+        running, waiting = holds[first : first + workers], holds[first + workers :]
+        for each in running:
+            await each.entered()
+        await turns()
+        assert not any(each.runs() for each in waiting)
+        holds[first].release()
+    await rig.settled()
+    assert queue.stats().completed == 6
+
+
+async def test_a_slow_task_does_not_hold_up_those_behind_it_with_two_workers(rig: Rig, hold: MakeHold) -> None:
+    queue, slow = rig.queue(2), hold()
+    rig.lua(queue, WAIT, slow.data)
+    quick = [rig.lua(queue, ECHO, b"q") for _ in range(50)]
+    await eventually(lambda: len(rig.delivered) == 50)
+    assert rig.ids() == [task.id for task in quick]
+    await slow.entered()
+    slow.release()
+    await rig.settled()
+
+
+# ---- timeouts
+
+
+async def test_a_timeout_fails_the_task_at_once_and_the_queue_goes_on(rig: Rig, hold: MakeHold) -> None:
+    queue, slow = rig.queue(), hold()
+    late = rig.lua(queue, WAIT, slow.data, timeout=0.05)
+    after = [rig.lua(queue, ECHO, b"on") for _ in range(3)]
+    await slow.entered()
+    await rig.settled()
+    assert rig.outcome(late)[1:3] == (Status.FAILED, b"timeout")
+    assert rig.ids() == [late.id, *(task.id for task in after)]
+    counts = queue.stats()
+    assert (counts.failed, counts.timed_out, counts.late_results, counts.stuck_threads) == (1, 1, 0, 1)
+    slow.release()
+    await eventually(lambda: queue.stats().late_results == 1 and queue.stats().stuck_threads == 0)
+    assert queue.stats().completed == 3
+    assert len(rig.delivered) == 4
+
+
+async def test_a_task_in_time_is_not_timed_out(rig: Rig) -> None:
+    queue = rig.queue()
+    for _ in range(5):
+        rig.lua(queue, ECHO, b"quick", timeout=0.2)
+    last = rig.lua(queue, FAIL, b"own failure", timeout=60)
+    await rig.settled()
+    assert queue.stats().timed_out == 0
+    assert rig.outcome(last).value == b"own failure"
+
+
+# ---- failures of workers
+
+
+async def test_a_worker_that_fails_fails_only_what_it_held(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, built = worker_module.install_worker, []
+
+    def install(*args: Any, exchange: Callable[..., Any], **kwargs: Any) -> Any:
+        built.append(1)
+        if len(built) > 1:
+            return real(*args, exchange=exchange, **kwargs)
+
+        def drain(_hold: float) -> int:
+            exchange(True)
+            raise MemoryError("the state is spent")
+
+        return drain
+
+    monkeypatch.setattr(worker_module, "install_worker", install)
+    queue = rig.queue(2)
+    tasks = [rig.lua(queue, ECHO, b"x") for _ in range(10)]
+    await rig.settled()
+    failed = [task for task in tasks if rig.outcome(task).status is Status.FAILED]
+    assert len(failed) == 1
+    assert rig.outcome(failed[0]).value == b"worker failed: the state is spent"
+    assert queue.stats().completed == 9
+
+
+async def test_a_worker_that_cannot_be_built_fails_its_tasks(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def install(*_args: Any, **_kwargs: Any) -> Any:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(worker_module, "install_worker", install)
+    queue = rig.queue()
+    for _ in range(600):
+        rig.lua(queue, ECHO)
+    await rig.settled()
+    assert queue.stats().failed == 600
+
+
+# ---- the end
+
+
+async def test_abandon_gives_up_what_runs_and_what_waits(rig: Rig, hold: MakeHold, tmp_path: Path) -> None:
+    queue, slow = rig.queue(2), hold()
+    running = rig.lua(queue, WAIT, slow.data)
+    await slow.entered()
+    waiting = [rig.lua(queue, ECHO, b"w") for _ in range(20)]
+    queue.abandon()
+    statuses = {rig.outcome(task).status for task in (running, *waiting)}
+    assert statuses == {Status.ABANDONED}
+    assert (queue.pending, queue.stats().abandoned) == (0, 21)
+    slow.release()
+    await eventually(lambda: queue.stats().late_results == 1)
+    queue.abandon()
+    assert queue.stats().abandoned == 21
+    assert closes(queue.stats())
+
+
+async def test_abandon_gives_up_operations(rig: Rig, operations: HeldOperations) -> None:
+    queue = rig.queue()
+    running, waiting = rig.operation(queue, "rm", target="/a"), rig.operation(queue, "rm", target="/b")
+    await eventually(lambda: operations.entered == [running])
+    queue.abandon()
+    assert [each.status for each in rig.delivered] == [Status.ABANDONED] * 2
+    operations.let_go(running, waiting)
+    await eventually(lambda: queue.stats().late_results == 1)
+    assert operations.entered == [running]
+
+
+async def test_detach_drops_results_and_counts_them(rig: Rig, hold: MakeHold) -> None:
+    queue, slow = rig.queue(), hold()
+    rig.lua(queue, WAIT, slow.data)
+    await slow.entered()
+    rig.lua(queue, ECHO, b"x")
+    rig.lua(queue, NOTHING)
+    rig.lua(queue, FAIL, b"x")
+    told: list[Any] = []
+    queue.detach(told.extend)
+    slow.release()
+    await rig.settled()
+    assert rig.delivered == []
+    assert len(told) == 4
+    assert (queue.stats().completed, queue.stats().failed, queue.stats().late_results) == (3, 1, 2)

@@ -1,0 +1,270 @@
+"""WorkerThread: jobs in order, nothing of them kept. LuaWorker: what each task comes to, and how results go back."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from engine.offload import worker as worker_module
+from engine.offload.worker import LuaWorker, WorkerSetup, WorkerThread
+from engine.vm import LuaState
+from tests.offload.rig import BYTECODES, ECHO, FAIL, INNER, NOTHING, ODD
+from tests.support import DEADLINE, SETTINGS, no_threads_left
+
+DONE, RESULT, FAILED = 0, 1, 2
+
+
+@pytest.fixture
+def thread() -> Iterator[WorkerThread]:
+    with no_threads_left():
+        thread = WorkerThread("test-worker")
+        yield thread
+        thread.end()
+
+
+# ---- the thread
+
+
+def test_jobs_run_in_order_on_one_thread(thread: WorkerThread) -> None:
+    ran: list[tuple[int, str]] = []
+    futures = [thread.submit(lambda n: ran.append((n, threading.current_thread().name)), n) for n in range(50)]
+    for future in futures:
+        future.result(DEADLINE)
+    assert ran == [(n, "test-worker") for n in range(50)]
+
+
+def test_a_job_that_raises_does_not_end_the_thread(thread: WorkerThread) -> None:
+    with pytest.raises(ZeroDivisionError):
+        thread.submit(lambda: 1 // 0).result(DEADLINE)
+    assert thread.submit(lambda: "next").result(DEADLINE) == "next"
+
+
+def test_a_cancelled_job_is_skipped(thread: WorkerThread) -> None:
+    gate, ran = threading.Event(), []
+    first = thread.submit(gate.wait, DEADLINE)
+    second = thread.submit(ran.append, 1)
+    assert second.cancel()
+    gate.set()
+    assert first.result(DEADLINE)
+    thread.submit(lambda: None).result(DEADLINE)
+    assert ran == []
+
+
+def test_the_end_comes_after_the_queued_jobs(thread: WorkerThread) -> None:
+    ran: list[int] = []
+    for n in range(10):
+        thread.submit(ran.append, n)
+    assert not thread.gone.is_set()
+    thread.end().result(DEADLINE)
+    thread.join(DEADLINE)
+    assert ran == list(range(10))
+    assert thread.gone.is_set()
+
+
+def test_shutdown_waits(thread: WorkerThread) -> None:
+    done = thread.submit(lambda: None)
+    thread.shutdown()
+    assert done.done()
+    assert thread.gone.is_set()
+
+
+def test_nothing_of_a_job_lives_on_while_the_thread_waits(thread: WorkerThread) -> None:
+    class Job:
+        def __call__(self, _argument: object) -> None:
+            pass
+
+    job, argument = Job(), Job()
+    references = [weakref.ref(job), weakref.ref(argument)]
+    thread.submit(job, argument).result(DEADLINE)
+    thread.submit(lambda: None).result(DEADLINE)
+    del job, argument
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+# ---- the Lua worker
+
+
+class Exchange:
+    """Gives chunks of tasks, one a call, and writes down what comes back, with the call that brought it."""
+
+    def __init__(self, *chunks: list[tuple[int, int, bytes]]) -> None:
+        self.chunks = list(chunks)
+        self.results: dict[int, tuple[int, Any, Any]] = {}
+        self.calls: list[tuple[bool, list[int]]] = []
+        self.threads: set[str] = set()
+
+    def __call__(self, more: bool, *flat: Any) -> tuple[Any, ...] | None:
+        self.threads.add(threading.current_thread().name)
+        given = [flat[at : at + 4] for at in range(0, len(flat), 4)]
+        self.calls.append((more, [each[0] for each in given]))
+        self.results.update({each[0]: each[1:] for each in given})
+        if not more or not self.chunks:
+            return None
+        return tuple(value for number, code, data in self.chunks.pop(0) for value in (number, code, b"", data))
+
+
+class Made:
+    """A worker over an exchange, its log lines and the codes it asked for."""
+
+    def __init__(self, exchange: Exchange, codes: dict[int, bytes] = BYTECODES) -> None:
+        self.logged: list[tuple[int, bytes]] = []
+        self.loaded: list[int] = []
+        self._codes = codes
+        setup = WorkerSetup(
+            "lua-worker", SETTINGS, "/nonexistent", (), lambda *line: self.logged.append(line), self._load_code
+        )
+        self.worker = LuaWorker(setup, exchange)
+
+    def _load_code(self, code: int) -> bytes:
+        self.loaded.append(code)
+        return self._codes[code]
+
+    def drain(self) -> int:
+        return self.worker.executor.submit(self.worker.drain).result(DEADLINE)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def make() -> Iterator[Any]:
+    made: list[Made] = []
+
+    def make(exchange: Exchange, codes: dict[int, bytes] = BYTECODES) -> Made:
+        made.append(Made(exchange, codes))
+        return made[-1]
+
+    with no_threads_left():
+        yield make
+        for each in made:
+            each.worker.close()
+
+
+def code_of(source: str) -> bytes:
+    state = LuaState()
+    dumped: bytes = state.execute(b"return string.dump(assert(loadstring(..., '@task.lua')))", source.encode())
+    state.close()
+    return dumped
+
+
+def test_what_tasks_come_to(make: Any) -> None:
+    exchange = Exchange(
+        [(1, ECHO, b"a\0"), (2, ECHO, b""), (3, FAIL, b"wrong"), (4, NOTHING, b""), (5, ODD, b"said"), (6, INNER, b"")]
+    )
+    made = make(exchange)
+    assert made.drain() == 6
+    results = exchange.results
+    assert results[1] == (RESULT, b"a\0", False)
+    assert results[2] == (RESULT, b"", False)
+    assert results[3][:2] == (FAILED, b"wrong")
+    assert results[4] == (DONE, False, False)
+    assert results[5] == (DONE, False, False)
+    assert b"T.async is not available inside onexecute" in results[6][1]
+    assert made.logged == [(7, b"said"), (5, b"onexecute returned a table, which is ignored: return a string")]
+    assert exchange.threads == {"lua-worker"}
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "value"),
+    [
+        ("return 5", RESULT, b"5"),
+        ("return 0.5, 'second'", RESULT, b"0.5"),
+        ("return true", DONE, False),
+        ("\nerror('here')", FAILED, b"task.lua:2: here"),
+        ("error()", FAILED, b"error object: nil"),
+        ("local x = ('x'):rep(1e6) return x:rep(3000)", FAILED, b"not enough memory"),
+        ("local function f() return 1 + f() end f()", FAILED, b"task.lua:1: stack overflow"),
+        ("return T.util ~= nil and type(T.logerror)", RESULT, b"function"),
+        ("return tostring(engine) .. tostring(TrisulPlugin)", RESULT, b"nilnil"),
+        ("os.exit(1)", FAILED, b"task.lua:1: os.exit is not available: it would end the whole process"),
+        ("return type(require('JSON'):encode({}))", RESULT, b"string"),
+    ],
+)
+def test_one_task(make: Any, source: str, status: int, value: Any) -> None:
+    exchange = Exchange([(1, 1, b"")])
+    make(exchange, {1: code_of(source)}).drain()
+    assert exchange.results[1][:2] == (status, value)
+
+
+def test_a_traceback_has_no_frames_of_the_host(make: Any) -> None:
+    exchange = Exchange([(1, 1, b"")])
+    make(exchange, {1: code_of("local function inner() error('x') end\ninner()")}).drain()
+    trace = exchange.results[1][2]
+    assert b"task.lua:1: in function 'inner'" in trace
+    assert b"offpath" not in trace
+
+
+@pytest.mark.parametrize(
+    "name", ["type", "tostring", "error", "pcall", "require", "loadstring", "unpack", "T", "assert"]
+)
+def test_a_global_that_a_task_overwrites_does_not_break_the_worker(make: Any, name: str) -> None:
+    codes = {
+        1: code_of(f"{name} = nil"),
+        2: code_of("error('still')"),
+        3: code_of("return 'works'"),
+        4: code_of("return {}"),
+    }
+    exchange = Exchange([(number, number, b"") for number in codes])
+    make(exchange, codes).drain()
+    assert [exchange.results[number][0] for number in codes] == [DONE, FAILED, RESULT, DONE]
+
+
+def test_unknown_code_fails_its_task_only(make: Any) -> None:
+    exchange = Exchange([(1, 99, b""), (2, ECHO, b"b")])
+    make(exchange).drain()
+    assert exchange.results[1][0] == FAILED
+    assert exchange.results[2][:2] == (RESULT, b"b")
+
+
+def test_code_is_asked_for_once(make: Any) -> None:
+    made = make(Exchange([(n, ECHO, b"") for n in range(5)], [(9, ECHO, b""), (10, NOTHING, b"")]))
+    made.drain()
+    assert made.loaded == [ECHO, NOTHING]
+
+
+def test_chunks_follow_until_there_is_none(make: Any) -> None:
+    exchange = Exchange([(1, ECHO, b"")], [(2, ECHO, b""), (3, ECHO, b"")])
+    assert make(exchange).drain() == 3
+    asked = [given for more, given in exchange.calls if more]
+    assert asked[0] == []
+    assert len(asked) == 3
+    assert sorted(exchange.results) == [1, 2, 3]
+
+
+def test_results_go_back_early_when_the_hold_is_over(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "HOLD_SECONDS", -1.0)
+    exchange = Exchange([(1, ECHO, b""), (2, ECHO, b""), (3, ECHO, b"")])
+    make(exchange).drain()
+    assert exchange.calls == [(True, []), (False, [1]), (False, [2]), (True, [3])]
+
+
+def test_results_wait_for_the_chunk_within_the_hold(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "HOLD_SECONDS", DEADLINE)
+    exchange = Exchange([(1, ECHO, b""), (2, ECHO, b""), (3, ECHO, b"")])
+    make(exchange).drain()
+    assert exchange.calls == [(True, []), (True, [1, 2, 3])]
+
+
+def test_a_state_lasts_until_it_is_reset(make: Any) -> None:
+    codes = {1: code_of("seen = (seen or 0) + 1 return seen")}
+    exchange = Exchange([(1, 1, b"")])
+    made = make(exchange, codes)
+    made.drain()
+    exchange.chunks.append([(2, 1, b"")])
+    made.drain()
+    made.worker.executor.submit(made.worker.reset).result(DEADLINE)
+    exchange.chunks.append([(3, 1, b"")])
+    made.drain()
+    assert [exchange.results[number][1] for number in (1, 2, 3)] == [b"1", b"2", b"1"]
+
+
+def test_an_exchange_that_raises_comes_out_of_the_drain(make: Any) -> None:
+    class Broken(Exchange):
+        def __call__(self, more: bool, *flat: Any) -> tuple[Any, ...] | None:
+            raise LookupError("no exchange")
+
+    with pytest.raises(LookupError, match="no exchange"):
+        make(Broken()).drain()
