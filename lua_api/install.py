@@ -63,7 +63,6 @@ def install_worker(
     *,
     load_code: Callable[[int], bytes],
     exchange: Callable[..., Any],
-    clock: Callable[[], float],
     directory: str,
     roots: Sequence[str],
 ) -> Callable[[float], int]:
@@ -71,6 +70,6 @@ def install_worker(
     _install(state, log)
     start = state.require("offpath.worker")[b"start"]
     drain: Callable[[float], int] = start(
-        state.table(settings), load_code, exchange, clock, directory.encode(), state.table(list(roots))
+        state.table(settings), load_code, exchange, directory.encode(), state.table(list(roots))
     )
     return drain

@@ -40,7 +40,7 @@ local REASONS = {
 -- Makes a packer for the state that `names` describes. `new_code(id, bytecode)` is called once per prototype.
 function M.packer(names, new_code)
   local code_ids, code_count = {}, 0
-  local modules, members = {}, {}
+  local modules, members -- looked up once a call, and only when it meets a table or function without a name
 
   -- The id of a function's prototype; a closure made anew at every call of a hook has the same one.
   local function code_of(fn)
@@ -57,6 +57,7 @@ function M.packer(names, new_code)
   local function classify(value)
     local name = names.of[value]
     if name then return NAMED, name end
+    if not modules then modules, members = names_of.modules() end
     if modules[value] then return MODULE, modules[value] end
     local kind = type(value)
     if kind == "table" then
@@ -211,7 +212,7 @@ function M.packer(names, new_code)
   return function(fn)
     local code = code_of(fn)
     if not getupvalue(fn, 1) then return code, "" end
-    modules, members = names_of.modules()
+    modules, members = nil, nil
     return code, pack(fn)
   end
 end

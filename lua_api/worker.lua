@@ -4,10 +4,13 @@ local ship = require("offpath.ship")
 local failure = require("offpath.failure")
 local prelude = require("offpath.prelude")
 local async = require("offpath.async")
+local now = require("offpath.monotonic").now
 
 local type, tostring, xpcall, unpack = type, tostring, xpcall, unpack
 
 local M = {}
+
+local QUICK = 0.0002 -- seconds; a task over sooner is expected to be so the next time
 
 -- How a task ended, as async.lua knows it.
 local DONE, RESULT, FAILED = async.DONE, async.RESULT, async.FAILED
@@ -22,8 +25,8 @@ local function outcome(value, logwarning)
 end
 
 -- Prepares the state. `load_code(id)` gives the bytecode of a prototype, `exchange(...)` takes results and gives the next
--- tasks, `clock()` tells seconds. Returns the drain function.
-function M.start(settings, load_code, exchange, clock, directory, roots)
+-- tasks. Returns the drain function.
+function M.start(settings, load_code, exchange, directory, roots)
   local names
   T, names = prelude.build(settings)
   T.async = async.unavailable()
@@ -40,23 +43,27 @@ function M.start(settings, load_code, exchange, clock, directory, roots)
     return status, result, false
   end
 
-  -- Runs tasks until there are none. Results go back with the request for the next chunk, or as soon as `hold` seconds
-  -- have passed, so that a slow task does not keep the results of quick ones before it.
+  local quick = {} -- by code: whether its last run was over in no time
+
+  -- Runs tasks until there are none. Results go back with the request for the next chunk; before, when `hold` seconds have
+  -- passed or a task may be slow, so that it does not keep the results of quick ones before it.
   return function(hold)
-    local results, count = {}, 0
+    local results, count, tasks = {}, 0, 0
     local chunk = { exchange(true) }
-    local tasks = 0
     while chunk[1] do
-      local size = #chunk
-      local began = clock()
-      for at = 1, size, 4 do
-        local status, value, trace = run(chunk[at + 1], chunk[at + 2], chunk[at + 3])
+      local began = now()
+      local held_since = began
+      for at = 1, #chunk, 4 do
+        local code = chunk[at + 1]
+        if count > 0 and (not quick[code] or began - held_since > hold) then
+          exchange(false, unpack(results, 1, count))
+          results, count, held_since = {}, 0, began
+        end
+        local status, value, trace = run(code, chunk[at + 2], chunk[at + 3])
         results[count + 1], results[count + 2], results[count + 3], results[count + 4] = chunk[at], status, value, trace
         count, tasks = count + 4, tasks + 1
-        if at + 4 < size and clock() - began > hold then
-          exchange(false, unpack(results, 1, count))
-          results, count, began = {}, 0, clock()
-        end
+        local ended = now()
+        quick[code], began = ended - began < QUICK, ended
       end
       chunk = { exchange(true, unpack(results, 1, count)) }
       results, count = {}, 0

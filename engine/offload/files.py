@@ -67,7 +67,8 @@ def _open(path: str, flags: int, mode: int = 0o666) -> Iterator[int]:
 
 
 def copy(source: str, target: str, given_up: threading.Event) -> None:
-    """Create or atomically replace `target` with the contents of `source`."""
+    """Create or atomically replace `target` with the contents of `source`; a link is followed."""
+    target = os.path.realpath(target)
     if Path(target).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
     temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
@@ -156,17 +157,18 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def touched_paths(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The paths that a file operation reads and writes, made comparable; worked out once."""
     if task.paths is None:
-        reads = (_comparable(task.source),) if task.source else ()
-        task.paths = reads, (_comparable(task.target),)
+        task.paths = _comparable(task.source) if task.source else (), _comparable(task.target)
     return task.paths
 
 
-def _comparable(path: str) -> str:
+def _comparable(path: str) -> tuple[str, ...]:
+    """The name in its real folder, and what it leads to when it is a link."""
     folder, name = os.path.split(path)
     try:
-        return os.path.join(os.path.realpath(folder), name)  # measured: pathlib costs 4 times as much
+        named = os.path.join(os.path.realpath(folder), name)  # measured: pathlib costs 4 times as much
+        return (named, os.path.realpath(named)) if os.path.islink(named) else (named,)
     except ValueError:  # a NUL in it: no file has that name, as the operation will find
-        return path
+        return (path,)
 
 
 def operate(task: Task, given_up: threading.Event) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -59,6 +58,7 @@ class WorkerThread(Executor):
                 try:
                     future.set_result(fn(*args))
                 except BaseException as exc:
+                    exc.__traceback__ = exc.__context__ = exc.__cause__ = None  # frames may hold Lua objects
                     future.set_exception(exc)
             del job, future, fn, args  # nothing of a job may live on while the thread waits for the next
         self.gone.set()
@@ -118,7 +118,6 @@ class LuaWorker:
             setup.log,
             load_code=setup.load_code,
             exchange=self._exchange,
-            clock=time.monotonic,
             directory=setup.directory,
             roots=setup.roots,
         )

@@ -1,0 +1,55 @@
+"""Subscriptions: bounded, by kind, over with the engine."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from pathlib import Path
+
+import pytest
+
+from engine import ConfigError, Engine
+from tests.scripts import ALERTS, on_event, write
+
+
+async def test_a_subscription_ends_with_the_engine_and_knows_its_kinds(tmp_path: Path) -> None:
+    script = write(tmp_path, on_event(f'engine:add_alert("{ALERTS}", nil, event, 1, "m") T.loginfo(event)'))
+    async with Engine([script]) as engine:
+        alerts, few = engine.subscribe("alert"), engine.subscribe("log", limit=2)
+        with pytest.raises(ConfigError, match=r"no records of kind 'alerts', there are alert, "):
+            engine.subscribe("alerts")
+        await engine.emit_batch("t", ["1", "2", "3"])
+    async with alerts, few:
+        assert [record.sigid async for record in alerts] == ["1", "2", "3"]
+        assert [record.text async for record in few] == ["1", "2"]
+    assert (few.dropped, engine.stats.records.dropped) == (1, 1)
+
+
+async def test_a_subscription_read_to_its_end_needs_no_closing() -> None:
+    async with Engine() as engine:
+        subscription = engine.subscribe("summary")
+    assert [record.kind async for record in subscription] == ["summary"]
+    del subscription, engine
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
+
+
+async def test_a_closed_subscription_costs_nothing_and_counts_nothing(tmp_path: Path) -> None:
+    async with Engine([write(tmp_path, on_event("T.loginfo(event)"))]) as engine:
+        closed, other = engine.subscribe("log", limit=1), engine.subscribe("log")
+        closed.close()
+        await engine.emit_batch("t", ["1", "2", "3"])
+        assert closed.receive_nowait() is None
+        assert engine.stats.records.dropped == closed.dropped == 0
+    async with other:
+        assert [record.text async for record in other] == ["1", "2", "3"]
+
+
+async def test_receive_nowait_takes_what_waits_in_order(tmp_path: Path) -> None:
+    async with Engine([write(tmp_path, on_event("T.loginfo(event)"))]) as engine, engine.subscribe("log") as logs:
+        assert logs.receive_nowait() is None
+        await engine.emit_batch("t", ["1", "2"])
+        taken = [logs.receive_nowait() for _ in range(3)]
+    assert [getattr(record, "text", None) for record in taken] == ["1", "2", None]

@@ -1,0 +1,66 @@
+"""The table of script types: consistent in itself, and with the adapters of the Lua side."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.plugins.blocks import BLOCK_HOOKS, BLOCKS, LATER_BLOCKS, NO_BLOCK, PLUGIN_FIELDS, BlockType, hint
+from engine.vm.state import LuaState
+from lua_api import install_plugin
+
+BLOCK_LIST = list(BLOCKS.values())
+
+
+def adapters() -> dict[str, set[str]]:
+    """The hooks that lua_api/hooks.lua has an adapter for, by block."""
+    state = LuaState()
+    install_plugin(state, {"side": "frontend", "homenets": [], "config": {}, "queue_limit": 1}, lambda *_: None)
+    hooks = state.require("offpath.hooks")
+    return {block.decode(): {hook.decode() for hook in hooks[block]} for block in hooks}
+
+
+def test_every_hook_has_an_adapter_and_every_adapter_a_hook() -> None:
+    assert adapters() == {block.name: set(block.hooks) for block in BLOCK_LIST}
+
+
+@pytest.mark.parametrize("block", BLOCK_LIST, ids=lambda block: block.name)
+def test_a_row_is_consistent(block: BlockType) -> None:
+    assert BLOCKS[block.name] is block
+    assert block.side in ("frontend", "backend")
+    assert block.hooks
+    assert not block.hooks & block.later
+    assert not (block.hooks | block.later) & (block.fields | BLOCK_HOOKS)
+    assert not block.group_field or block.group_field in block.fields
+    assert (block.side == "backend") == bool(block.group_field)
+
+
+def test_no_type_is_both_run_and_left_for_later() -> None:
+    assert not BLOCKS.keys() & LATER_BLOCKS
+    assert not (BLOCKS.keys() | LATER_BLOCKS) & PLUGIN_FIELDS
+
+
+def test_all_types_of_the_spec_are_known() -> None:
+    assert len(BLOCKS.keys() | LATER_BLOCKS) == 19 + 1  # and event_monitor
+
+
+def test_a_script_without_a_block_has_no_hooks() -> None:
+    assert (NO_BLOCK.name, NO_BLOCK.hooks, NO_BLOCK.group_field) == ("", frozenset(), "")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("filex_monitor", None),
+        ("filexmonitor", "filex_monitor"),
+        ("FileX_Monitor", "filex_monitor"),
+        ("alert_monitors", "alert_monitor"),
+        ("resourcemonitor", "resource_monitor"),
+        ("onLoad", "onload"),
+        ("on_load", "onload"),
+        ("schedule_polls", None),
+        ("x", None),
+        ("", None),
+    ],
+)
+def test_a_hint_is_given_for_near_misses_only(name: str, meant: str | None) -> None:
+    assert hint(name, frozenset(BLOCKS) | PLUGIN_FIELDS) == meant
