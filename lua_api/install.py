@@ -63,13 +63,17 @@ def install_worker(
     *,
     load_code: Callable[[int], bytes],
     exchange: Callable[..., Any],
+    stop_flag: int,
     directory: str,
     roots: Sequence[str],
 ) -> Callable[[float], int]:
-    """Make a state a worker's. Returns its drain function (worker.lua), to be called on the state's thread."""
+    """Make a state a worker's. Returns its drain function (worker.lua), to be called on the state's thread.
+
+    `stop_flag` is the address of a 32-bit integer that must outlive the state; not zero, it ends a drain run.
+    """
     _install(state, log)
     start = state.require("offpath.worker")[b"start"]
     drain: Callable[[float], int] = start(
-        state.table(settings), load_code, exchange, directory.encode(), state.table(list(roots))
+        state.table(settings), load_code, exchange, stop_flag, directory.encode(), state.table(list(roots))
     )
     return drain

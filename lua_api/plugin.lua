@@ -22,14 +22,15 @@ local LEVELS = { ERROR = 4, WARN = 5, INFO = 7 }
 
 local SCALAR = { string = true, number = true, boolean = true }
 
--- A script's value as the host may judge it: { kind = type, value = scalar or array of scalars }.
+-- A script's value as the host may judge it: { kind = type, value = scalar or array of strings }.
 local function shape(value)
   local kind = type(value)
+  if kind == "number" and (value ~= value or value - value ~= 0) then return { kind = kind } end -- JSON has no such number
   if SCALAR[kind] then return { kind = kind, value = value } end
   if kind ~= "table" then return { kind = kind } end
   local items = {}
   for at, item in ipairs(value) do
-    if not SCALAR[type(item)] then return { kind = kind } end
+    if type(item) ~= "string" then return { kind = kind, mixed = true } end
     items[at] = item
   end
   return { kind = kind, value = items }
@@ -152,14 +153,14 @@ function M.start(settings)
     return false
   end
 
-  -- Calls onevent for each event of a batch. How many raised.
+  -- Calls onevent for each event of a batch. The places of those that raised, as many results.
   function host_end.events(time, topic, ...)
     context.time = time
-    local events, failures = { ... }, 0
+    local events, failed = { ... }, {}
     for at = 1, #events do
-      if not guarded("onevent", block.onevent, context.engine, time, topic, events[at]) then failures = failures + 1 end
+      if not guarded("onevent", block.onevent, context.engine, time, topic, events[at]) then failed[#failed + 1] = at end
     end
-    return failures
+    return unpack(failed)
   end
 
   -- Gives one message to onmessage. True unless it raised.

@@ -1,5 +1,6 @@
 -- A worker's state: it runs onexecute functions, on a thread of its own, with T, require and the modules of a hook's state.
 
+local ffi = require("ffi")
 local ship = require("offpath.ship")
 local failure = require("offpath.failure")
 local prelude = require("offpath.prelude")
@@ -25,8 +26,8 @@ local function outcome(value, logwarning)
 end
 
 -- Prepares the state. `load_code(id)` gives the bytecode of a prototype, `exchange(...)` takes results and gives the next
--- tasks. Returns the drain function.
-function M.start(settings, load_code, exchange, directory, roots)
+-- tasks, `stop_flag` is the address of an integer that is not zero when a run must end. Returns the drain function.
+function M.start(settings, load_code, exchange, stop_flag, directory, roots)
   local names
   T, names = prelude.build(settings)
   T.async = async.unavailable()
@@ -43,6 +44,7 @@ function M.start(settings, load_code, exchange, directory, roots)
     return status, result, false
   end
 
+  local stop = ffi.cast("const volatile int32_t *", stop_flag)
   local quick = {} -- by code: whether its last run was over in no time
 
   -- Runs tasks until there are none. Results go back with the request for the next chunk; before, when `hold` seconds have
@@ -64,6 +66,10 @@ function M.start(settings, load_code, exchange, directory, roots)
         count, tasks = count + 4, tasks + 1
         local ended = now()
         quick[code], began = ended - began < QUICK, ended
+        if stop[0] ~= 0 then
+          exchange(false, unpack(results, 1, count))
+          return tasks
+        end
       end
       chunk = { exchange(true, unpack(results, 1, count)) }
       results, count = {}, 0

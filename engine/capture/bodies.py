@@ -227,7 +227,8 @@ class Body:
     def finish(self, time: float, reason: str, *, announced: bool = True) -> None:
         """The body is over; `reason` is why it is not whole, or "".
 
-        A body that was not `announced` by its head ends like any other for the hooks, but yields no record.
+        A body that was not `announced` by its head, or is empty, ends like any other for the hooks, but yields no
+        record.
         """
         self._time = time
         if not reason:
@@ -235,8 +236,9 @@ class Body:
         self._payload(b"")
         if self._file is not None:
             self._file.finish()
-        if announced:
-            self._record(self._decoder.reason or reason)
+        reason = self._decoder.reason or reason
+        if announced and (self._size or reason):
+            self._record(reason)
 
     def _payload(self, data: bytes) -> None:
         if self._outlets.hooks.wants_payload:

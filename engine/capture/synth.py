@@ -31,7 +31,7 @@ _SHAPE_CARDS = (
     *[(framing, coding) for framing in ("length", "chunked") for coding in ("gzip", "zlib", "raw", "br")],
     ("close", "gzip"),
 )
-_SIZES = ((0.04, 0, 0), (0.08, 1, 1), (0.55, 2, 2_000), (0.90, 2_000, 20_000), (0.98, 20_000, 100_000))
+_SIZES = ((0.05, 1, 1), (0.55, 2, 2_000), (0.90, 2_000, 20_000), (0.98, 20_000, 100_000))
 _LARGE = (100_000, 400_000)
 
 Card = TypeVar("Card")

@@ -1,8 +1,9 @@
 """The task queue of one plugin: order, concurrency, limits, counts. It decides what starts when.
 
 Tasks start in the order in which they were called, up to `workers` at once: *runs* draw them from the head of `ready`,
-under the lock. A worker's run draws Lua tasks and does the file operations between them; where a file operation is at the
-head, a run without a Lua state does it and those behind it. A head whose paths are in use waits for them, and all behind it wait too.
+under the lock. A worker's run draws Lua tasks and does the file operations between them; where a file operation is at
+the head, a run without a Lua state does it and those behind it. A head whose paths are in use waits for them, and all
+behind it wait, too.
 
 Everything runs on the loop thread but what is marked: that runs on the thread of a run.
 """
@@ -293,6 +294,7 @@ class TaskQueue:
         self._slots.discard(slot)
         self._running -= 1
         assert slot.worker is not None and slot.run is not None
+        slot.worker.stop()
         self._closing.append(slot.worker.close())
         slot.run.cancel()  # the thread goes on, but may come back when the loop is closed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -87,6 +88,7 @@ class LuaWorker:
         self._setup = setup
         self._exchange = exchange
         self._state: LuaState | None = None
+        self._stop = ctypes.c_int32(0)  # Lua looks at it between two tasks: a crossing would cost more than most tasks
         self._drain: Callable[[float], int] | None = None
 
     def drain(self) -> int:
@@ -103,6 +105,10 @@ class LuaWorker:
             self._state.close()
             self._state = None
 
+    def stop(self) -> None:
+        """Let the drain run end after the task that it is at. From any thread."""
+        self._stop.value = 1
+
     def close(self) -> WorkerThread:
         """Ask the thread to drop its state and end. Gives the thread, to wait for."""
         self.executor.submit(self.reset)
@@ -118,6 +124,7 @@ class LuaWorker:
             setup.log,
             load_code=setup.load_code,
             exchange=self._exchange,
+            stop_flag=ctypes.addressof(self._stop),
             directory=setup.directory,
             roots=setup.roots,
         )

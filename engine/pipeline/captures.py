@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, fields
@@ -13,8 +14,12 @@ from engine.capture.source import MappedCapture, open_capture
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats, HttpStats
 
-_FIRST_STEP = 16  # packets; a step grows and shrinks to fill a slice of time, and the first ones wait for the compiler
-_LARGEST_STEP = 2_048
+# Packets of a step: few at first, while the compiler still works on the decoder. They grow by number and not by time,
+# so that a capture is cut into the same batches at every run.
+_FIRST_STEP = 16
+_LARGEST_STEP = 512
+_STEPS_OF_A_SIZE = 4
+
 _PIECE = 16_384  # bytes of one stream fed at a time: decoded, they may be a thousand times as many
 
 
@@ -36,35 +41,33 @@ class CaptureRun:
         self._decoder = decoder
         self._extractor = extractor
         self._slice = slice_seconds
-        self._step = _FIRST_STEP
+        self._steps = 0
 
     async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
-        """To the end of the capture. `follow(time)` hears of stream time; `breathe` is awaited between slices."""
+        """To the end of the capture. `follow(time)` hears of stream time; `breathe` is awaited between batches."""
         self._decoder.begin(self._mapped)
         done = False
         while not done:
             began = time.perf_counter()
-            batch = self._decoder.step(self._step)
+            batch = self._decoder.step(self._next_step())
             if batch.packets:
                 follow(batch.time)
             done = batch.done
-            await self._handle(batch.events, began, breathe)
-            self._adapt(batch.packets, time.perf_counter() - began)
+            await self._handle(batch.events, began)
             await breathe()
         done = False
         while not done:
             batch = self._decoder.finish()
             done = batch.done
-            await self._handle(batch.events, time.perf_counter(), breathe)
+            await self._handle(batch.events, time.perf_counter())
             await breathe()
 
-    def _adapt(self, packets: int, seconds: float) -> None:
-        if seconds > self._slice:
-            self._step = max(self._step // 2, 16)
-        elif seconds < self._slice / 2 and packets >= self._step:
-            self._step = min(self._step * 2, _LARGEST_STEP)
+    def _next_step(self) -> int:
+        size = min(_FIRST_STEP << self._steps // _STEPS_OF_A_SIZE, _LARGEST_STEP)
+        self._steps += 1
+        return size
 
-    async def _handle(self, events: list[StreamEvent], began: float, breathe: Callable[[], Awaitable[None]]) -> None:
+    async def _handle(self, events: list[StreamEvent], began: float) -> None:
         """Feed the extractor; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
         if self._extractor is None:
             return
@@ -72,7 +75,7 @@ class CaptureRun:
             for piece in _pieces(event):
                 self._feed(self._extractor, piece)
                 if time.perf_counter() - began > self._slice:
-                    await breathe()
+                    await asyncio.sleep(0)
                     began = time.perf_counter()
 
     def _feed(self, extractor: FileExtractor, event: StreamEvent) -> None:

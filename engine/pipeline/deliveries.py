@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from engine.plugins.plugin import FAILED, Plugin
 from engine.values.records import Alert, Resource
 from engine.values.stats import MessageStats
+from engine.vm.state import text
 
 
 class _Delivery(NamedTuple):
@@ -38,7 +39,7 @@ class Deliveries:
             if plugin.block.side != side or not plugin.description.receives_messages:
                 continue
             subscriptions = plugin.description.subscriptions
-            if addressed and subscriptions is not None and message_id.decode("latin-1") not in subscriptions:
+            if addressed and subscriptions is not None and text(message_id).upper() not in subscriptions:
                 continue
             self._put(_Delivery(plugin, "onmessage", 0.0, (message_id, message)))
 
@@ -78,6 +79,8 @@ class Deliveries:
         """Make the first delivery that waits; the plugin that got it, whose outbox is to be taken."""
         plugin, hook, time, arguments = self._waiting.popleft()
         self._per_plugin[plugin] -= 1
+        if not self._per_plugin[plugin]:
+            del self._per_plugin[plugin]
         if plugin.closed:
             self._dropped += 1
             return plugin
@@ -88,6 +91,12 @@ class Deliveries:
         self._delivered += ok
         self._failed += not ok
         return plugin
+
+    def drop_all(self) -> None:
+        """Count what waits as dropped."""
+        self._dropped += len(self._waiting)
+        self._waiting.clear()
+        self._per_plugin.clear()
 
     def stats(self) -> MessageStats:
         """Counts at this moment."""

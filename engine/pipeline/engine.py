@@ -34,6 +34,7 @@ from engine.values.records import Summary
 from engine.values.stats import AsyncStats, DecodeStats, EngineStats, HttpStats, PluginStats
 
 _EMIT_SLICE = 256  # events between two looks at the time
+_WORK_AT_ONCE = 1_000  # events and deliveries between two batches of a source
 
 
 class Engine:
@@ -67,6 +68,9 @@ class Engine:
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
         self._work_scheduled = False
+        self._stopping = self._hurried = False
+        self._run_over = asyncio.Event()
+        self._run_over.set()
         self._yielded = 0.0
         self._tasks = AsyncStats()
         self._final_plugin_stats: tuple[PluginStats, ...] = ()
@@ -116,25 +120,43 @@ class Engine:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._group is not None
-        try:
-            with anyio.CancelScope(shield=True):
-                # Leaving by an exception or a cancellation does not wait for queued work.
-                await self._stop(drain_seconds=self.config.drain_seconds if exc_type is None else 0.0)
-        finally:
-            self._group.cancel_scope.cancel()
-            await self._group.__aexit__(None, None, None)
+        # Leaving by an exception or a cancellation does not wait for queued work.
+        stop = asyncio.ensure_future(self._stop(drain_seconds=self.config.drain_seconds if exc_type is None else 0.0))
+        cancelled = await self._see_through(stop)
+        self._group.cancel_scope.cancel()
+        await self._group.__aexit__(None, None, None)
+        stop.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _see_through(self, stop: asyncio.Future[None]) -> asyncio.CancelledError | None:
+        """Wait until the stop is done, whatever happens. A cancellation ends the wait for work, and is given back."""
+        cancelled = None
+        with anyio.CancelScope(shield=True):
+            while not stop.done():
+                try:
+                    await asyncio.wait([stop])
+                except asyncio.CancelledError as exc:  # asyncio's own, which the shield does not hold off
+                    cancelled = exc
+                    self._hurried = True
+                    if self._gate is not None:
+                        self._gate.abandon()
+        return cancelled
 
     async def _stop(self, *, drain_seconds: float) -> None:
         assert self._gate is not None
+        gate = self._gate
         if drain_seconds:
             await self._finish_work(drain_seconds)
-        self._door.drop_all()
-        gate = self._gate
+        self._stopping = True
         gate.abandon()
+        await self._run_over.wait()
         for plugin in self._plugins:
             plugin.onunload(self._clock.now())
             self._effects.take(plugin)
         await gate.close()  # abandons what onunload asked for, which comes too late
+        self._door.drop_all()
+        self._deliveries.drop_all()
         self._tasks = gate.stats()
         self._final_plugin_stats = tuple(plugin.stats() for plugin in self._plugins)
         for plugin in self._plugins:
@@ -152,10 +174,11 @@ class Engine:
         """Drain events, deliveries and tasks, which cause one another, until all are done or the time is over."""
         assert self._gate is not None
         until = time.monotonic() + seconds
-        while True:
-            await self._work_off()
-            left = until - time.monotonic()
-            if not await self._gate.drain(max(left, 0.0)):
+        while not self._hurried and time.monotonic() < until:
+            await self._work_some()
+            if self._door.pending or self._deliveries.pending:
+                continue
+            if not await self._gate.drain(max(until - time.monotonic(), 0.0)):
                 return
             if not (self._deliveries.pending or self._door.pending or self._gate.pending):
                 return
@@ -182,6 +205,7 @@ class Engine:
         self._running("unload a script")
         self._roster.unload(Path(script).name)
         self._door.plugins_changed()
+        self._wake()
         await self._bus.flush()
 
     # ---- events
@@ -189,7 +213,8 @@ class Engine:
     async def emit(self, topic: str, event: Event) -> None:
         """Give an event to the plugins whose topics match; they have handled it when this returns.
 
-        A hook that raises is logged and counted. Raises `TypeError` naming a field that Lua can't hold.
+        A hook that raises is logged and counted. Raises `TypeError` naming a field that Lua can't hold, and
+        `ValueError` for text that is no UTF-8.
         """
         await self.emit_batch(topic, [event])
 
@@ -214,10 +239,10 @@ class Engine:
     def emit_threadsafe(self, topic: str, event: Event) -> bool:
         """`emit_nowait` for any thread."""
         gate = self._gate
-        if gate is None:
+        if gate is None or self._stopping:
             raise EngineClosedError("emit an event")
         taken = self._door.post(topic, event)
-        if taken and self._door.pending == 1:
+        if taken:
             gate.call_threadsafe(self._wake)
         return taken
 
@@ -233,6 +258,7 @@ class Engine:
         if self._run is not None:
             raise EngineError(f"cannot run {source.path}: another source is being read")
         self._run = run = open_run(source, self._make_decoder, self._make_extractor(), self.config.slice_seconds)
+        self._run_over.clear()
         try:
             await run.read(self._clock.follow, self._breathe)
             for records in run.flows():
@@ -250,6 +276,8 @@ class Engine:
             self._http = add_http(self._http, run.http_stats())
             self._run = None
             self._clock.release()
+            self._run_over.set()
+            self._wake()
 
     def _make_decoder(self) -> Decoder:
         return Decoder(self.config.limits, streams=self._wants_streams())
@@ -281,27 +309,33 @@ class Engine:
         self._batch_leases.clear()
 
     async def _settle(self) -> None:
-        assert self._gate is not None
+        """Wait until tasks, messages and events that caused one another are done."""
         while True:
-            await self._work_off()
-            if not await self._gate.settle(patience=self.config.drain_seconds):
+            gate = self._running("go on waiting")
+            await self._work_some()
+            if self._door.pending or self._deliveries.pending:
+                continue
+            if not await gate.settle(patience=self.config.drain_seconds):
                 return
-            if not (self._deliveries.pending or self._door.pending or self._gate.pending):
+            if not (self._deliveries.pending or self._door.pending or gate.pending):
                 return
 
     async def _breathe(self) -> None:
-        """Between two slices of a source: effects, deliveries, sinks, and the loop's turn.
+        """Between two batches of a source: effects, deliveries, sinks, and the loop's turn.
 
-        The source waits while some plugin's queue is half full or async work holds too many files, so that reading
-        fast neither loses tasks nor fills the memory.
+        How much is done here depends on counts, not on time, so that records come in the same order at every run. The
+        source waits while some plugin's queue is half full or async work holds too many files, so that reading fast
+        neither loses tasks nor fills the memory.
         """
         self._take_batch()
-        await self._work_off()
+        await self._work_some()
         await self._bus.flush()
         await asyncio.sleep(0)
-        gate = self._gate
-        while gate is not None and (gate.longest > self.config.queue_limit // 2 or self._holds_too_much(gate)):
+        gate = self._running("go on reading")
+        while gate.longest > self.config.queue_limit // 2 or self._holds_too_much(gate):
             await gate.progress()
+            await self._work_some()
+            gate = self._running("go on reading")
 
     def _holds_too_much(self, gate: Gate) -> bool:
         ramfs = self._ramfs_directory
@@ -316,15 +350,15 @@ class Engine:
             self._wake()
 
     def _wake(self) -> None:
-        """Have waiting events and deliveries handled in the next turn of the loop."""
-        if self._work_scheduled or self._gate is None:
+        """Have waiting events and deliveries handled soon: by the source that is read, or in the loop's next turn."""
+        if self._work_scheduled or self._gate is None or self._run is not None:
             return
         self._work_scheduled = True
         self._gate.loop.call_soon(self._work)
 
     def _work(self) -> None:
         self._work_scheduled = False
-        if self._gate is None:
+        if self._gate is None or self._stopping or self._run is not None:
             return
         until = time.monotonic() + self.config.slice_seconds
         while (self._door.pending or self._deliveries.pending) and time.monotonic() < until:
@@ -332,21 +366,26 @@ class Engine:
         if self._door.pending or self._deliveries.pending:
             self._wake()
 
+    async def _work_some(self) -> None:
+        """Handle what waits, up to a number, letting the loop run in between; more may wait then."""
+        until = time.monotonic() + self.config.slice_seconds
+        for _ in range(_WORK_AT_ONCE):
+            if not (self._door.pending or self._deliveries.pending) or self._stopping:
+                return
+            self._work_one()
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + self.config.slice_seconds
+        await asyncio.sleep(0)
+
     def _work_one(self) -> None:
-        now = self._clock.now()
         if self._deliveries.pending:
-            self._effects.take(self._deliveries.deliver_one(now))
+            self._effects.take(self._deliveries.deliver_one(self._clock.now()))
             return
         try:
             self._take_all(self._door.handle_one())
-        except TypeError as exc:
+        except (TypeError, ValueError) as exc:
             self._log.write("emit", "ERROR", str(exc))
-
-    async def _work_off(self) -> None:
-        """Handle what waits, in slices, until nothing does."""
-        while self._door.pending or self._deliveries.pending:
-            self._work()
-            await asyncio.sleep(0)
 
     def _deliver(self, plugin: Plugin, outcomes: list[Outcome]) -> None:
         """Async work comes home: callbacks run, failures are logged, files may go."""
@@ -377,7 +416,9 @@ class Engine:
         self._log.error(ScriptError(plugin.script, name, message, traceback=traceback))
 
     def _inbox_full(self, plugin: Plugin) -> None:
-        self._log.write(plugin.script, "WARN", f"{plugin.block.name}: too many messages wait, one was dropped")
+        if self._roster.may_warn(plugin, "messages"):
+            place = f"{plugin.block.name}: " if plugin.block.name else ""
+            self._log.write(plugin.script, "WARN", f"{place}too many messages wait, some are dropped")
 
     # ---- what comes out
 
@@ -414,6 +455,7 @@ class Engine:
             self._ramfs_directory = Ramfs(self.config.ramfs)
         return self._ramfs_directory
 
-    def _running(self, action: str) -> None:
-        if self._gate is None:
+    def _running(self, action: str) -> Gate:
+        if self._gate is None or self._stopping:
             raise EngineClosedError(action)
+        return self._gate

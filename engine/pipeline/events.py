@@ -54,29 +54,27 @@ class EventDoor:
     def handle(self, topic: str, events: Sequence[Event]) -> int:
         """Give events to the plugins at once; how many failed in at least one of them.
 
-        Raises `TypeError` naming the field when an event can't cross into Lua; then none of them was handled.
+        Raises `TypeError` naming the field, or `ValueError` for text that is no UTF-8, when an event can't cross into
+        Lua; then none of them was handled.
         """
         listeners = self.listeners(topic)
         try:
+            name = topic.encode()
             tables = [[plugin.table(_plain(event)) for event in events] for plugin in listeners]
-        except TypeError:
+        except (TypeError, ValueError):
             with self._lock:
                 self._received += len(events)
                 self._failed += len(events)
             raise
-        failures = 0
+        failed: set[int] = set()
         for plugin, crossing in zip(listeners, tables, strict=True):
-            failures = max(failures, self._give(plugin, topic, crossing))
+            for at in range(0, len(events), _BATCH):
+                failed.update(at + each for each in plugin.events(self._now(), name, crossing[at : at + _BATCH]))
         with self._lock:
             self._received += len(events)
-            self._failed += failures
-            self._handled += len(events) - failures
-        return failures
-
-    def _give(self, plugin: Plugin, topic: str, events: Sequence[Any]) -> int:
-        return sum(
-            plugin.events(self._now(), topic.encode(), events[at : at + _BATCH]) for at in range(0, len(events), _BATCH)
-        )
+            self._failed += len(failed)
+            self._handled += len(events) - len(failed)
+        return len(failed)
 
     def post(self, topic: str, event: Event) -> bool:
         """Leave an event for later. False, and counted as dropped, when too many wait. From any thread."""

@@ -51,7 +51,7 @@ class Roster:
         self._settled = settled
         self._on_error = on_error
         self._start_soon = start_soon
-        self._warned: dict[tuple[Plugin, str], float] = {}
+        self._warned: dict[Plugin, dict[str, float]] = {}
 
     def load(self, script: str | Path) -> tuple[str, ...]:
         """Load a script and run onload; names of the blocks that run now. Raises `ScriptLoadError`."""
@@ -93,6 +93,7 @@ class Roster:
     def _detach(self, plugin: Plugin) -> None:
         """Close a plugin's state; its queue goes on until it is empty or the deadline is over."""
         assert plugin.queue is not None
+        self._warned.pop(plugin, None)
         plugin.queue.detach(self._settled)
         plugin.close()
         self._start_soon(self._end_queue, plugin.queue)
@@ -138,9 +139,16 @@ class Roster:
         }
 
     def _slow_hook(self, plugin: Plugin, hook: str, seconds: float) -> None:
-        now = time.monotonic()
-        if now - self._warned.get((plugin, hook), -_WARN_SECONDS) < _WARN_SECONDS:
+        if not self.may_warn(plugin, hook):
             return
-        self._warned[plugin, hook] = now
         name = f"{plugin.block.name}.{hook}" if plugin.block.name else hook
         self._log.write(plugin.script, "WARN", f"{name} held the loop for {seconds * 1000:.1f} ms")
+
+    def may_warn(self, plugin: Plugin, about: str) -> bool:
+        """Whether some time has passed since the last warning of a plugin about something."""
+        now = time.monotonic()
+        warned = self._warned.setdefault(plugin, {})
+        if now - warned.get(about, -_WARN_SECONDS) < _WARN_SECONDS:
+            return False
+        warned[about] = now
+        return True

@@ -37,14 +37,14 @@ class Description:
     workers: int | None
     """`request_async_workers`, or None when the script names no number."""
     subscriptions: frozenset[str] | None
-    """`message_subscriptions`; None delivers everything."""
+    """`message_subscriptions` in upper case, as ids compare in any (spec 1.8); None delivers everything."""
     receives_messages: bool
     warnings: tuple[str, ...]
 
 
 def describe(script: str, raw: bytes) -> Description:
     """Judge what plugin.lua's `describe` gave. Raises `ScriptLoadError` naming the field that is wrong."""
-    told = json.loads(raw.decode("utf-8", "backslashreplace"))
+    told = json.loads(raw.decode("utf-8", "replace"))
     fields, blocks = dict(told["fields"] or {}), dict(told["blocks"] or {})
     found = tuple(BLOCKS[name] for name in BLOCKS if name in blocks)
     return Description(
@@ -94,7 +94,7 @@ def _strings(script: str, field: str, shape: Mapping[str, Any]) -> tuple[str, ..
         return (str(items),)
     if shape["kind"] == "table" and isinstance(items, list) and all(isinstance(item, str) for item in items):
         return tuple(items)
-    if shape["kind"] == "table" and items in ({}, None):
+    if shape["kind"] == "table" and items == {}:
         return ()
     raise ScriptLoadError(script, "load", f"{field} must be an array of strings, not a {shape['kind']}")
 
@@ -102,7 +102,7 @@ def _strings(script: str, field: str, shape: Mapping[str, Any]) -> tuple[str, ..
 def _subscriptions(script: str, shape: Mapping[str, Any] | None) -> frozenset[str] | None:
     if shape is None:
         return None
-    return frozenset(_strings(script, "message_subscriptions", shape))
+    return frozenset(each.upper() for each in _strings(script, "message_subscriptions", shape))
 
 
 def _topics(script: str, blocks: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from engine.plugins.blocks import BlockType, Side
 from engine.plugins.description import Description, describe
 from engine.plugins.plugin import Plugin, ScriptFile, ScriptState
 from engine.values.errors import ScriptLoadError
+from engine.vm.state import LuaError
 
 Settings = Callable[[Side], Mapping[str, Any]]
 Log = Callable[[int, bytes], None]
 
-_WARN = 5  # T.K.loglevel.WARN
+_ERROR, _WARN = 4, 5  # of T.K.loglevel
 
 
 def read_script(path: str | Path) -> ScriptFile:
@@ -31,7 +32,7 @@ def load_plugins(script: ScriptFile, settings: Settings, log: Log) -> list[Plugi
     """The plugins of a script, in the order of the block table. Raises `ScriptLoadError` and leaves nothing behind."""
     inspected = ScriptState(script, settings("backend"), log)
     try:
-        description = describe(script.name, inspected.describe())
+        description = _describe(script.name, inspected)
         for warning in description.warnings:
             log(_WARN, warning.encode())
         attachments = [(block, group) for block in description.blocks for group in _groups(inspected, block, log)]
@@ -48,11 +49,20 @@ def load_plugins(script: ScriptFile, settings: Settings, log: Log) -> list[Plugi
     return plugins
 
 
+def _describe(script: str, inspected: ScriptState) -> Description:
+    try:
+        return describe(script, inspected.describe())
+    except (LuaError, ValueError) as exc:
+        raise ScriptLoadError(script, "load", f"TrisulPlugin can't be read: {exc}") from exc
+
+
 def _groups(inspected: ScriptState, block: BlockType, log: Log) -> list[str]:
     """The groups that instances of a block are attached to, each once; one empty name for blocks without groups."""
     if not block.group_field:
         return [""]
-    named = json.loads(inspected.groups(block.name, block.group_field).decode("utf-8", "backslashreplace"))
+    named = json.loads(inspected.groups(block.name, block.group_field).decode("utf-8", "replace"))
+    for error in inspected.errors():
+        log(_ERROR, error.encode())
     groups = list(dict.fromkeys(group.upper() for group in named or ()))
     if not groups:
         log(_WARN, f"{block.name}.{block.group_field} names no group; the block is not loaded".encode())

@@ -15,7 +15,7 @@ from engine.plugins.description import Description
 from engine.values.errors import ScriptLoadError
 from engine.values.stats import HookStats, PluginStats
 from engine.vm.state import LuaError, LuaState, line_of, text
-from lua_api import WIDTH, install_plugin
+from lua_api import WIDTH, Effect, install_plugin
 
 FAILED = object()
 """What `Plugin.call` gives when the hook raised."""
@@ -71,6 +71,14 @@ class ScriptState:
         """The GUIDs that a field of a block names, as JSON."""
         named: bytes = self.lua[b"groups"](block.encode(), field_name.encode())
         return named
+
+    def errors(self) -> list[str]:
+        """What hooks and functions of the script raised since the last call."""
+        return [
+            f"{text(values[0])}: {text(values[1])}"
+            for code, values in read_outbox(self.lua[b"take"])
+            if code == Effect.ERROR
+        ]
 
     def close(self) -> None:
         """Drop the state."""
@@ -132,10 +140,14 @@ class Plugin:
         result = self._timed(hook, self._functions["call"], hook.encode(), now, lease, *args)
         return FAILED if result is False else result[1]
 
-    def events(self, now: float, topic: bytes, events: Sequence[Any]) -> int:
-        """Give events to onevent, one after the other, in one crossing; how many raised."""
-        failures = self._timed("onevent", self._functions["events"], now, topic, *events, count=len(events))
-        return len(events) if failures is False else int(failures)
+    def events(self, now: float, topic: bytes, events: Sequence[Any]) -> Sequence[int]:
+        """Give events to onevent, one after the other, in one crossing; the places of those that raised, from 0."""
+        failed = self._timed("onevent", self._functions["events"], now, topic, *events, count=len(events))
+        if failed is False:
+            return range(len(events))
+        if failed is None:
+            return ()
+        return [each - 1 for each in (failed if isinstance(failed, tuple) else (failed,))]
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
@@ -161,18 +173,7 @@ class Plugin:
     def take(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Empty the outbox: effect codes with their values, in the order in which they arose."""
         self._functions["seal"]()
-        values: list[Any] = []
-        while (taken := self._functions["take"]()) is not None:
-            if isinstance(taken, tuple):
-                values += taken
-            else:
-                values.append(taken)
-        at = 0
-        while at < len(values):
-            code = values[at]
-            end = at + 1 + WIDTH[code]
-            yield code, tuple(values[at + 1 : end])
-            at = end
+        return read_outbox(self._functions["take"])
 
     def table(self, value: Any) -> Any:
         """A Python value as this plugin's Lua sees it. Raises `TypeError` naming a field that can't cross."""
@@ -217,6 +218,21 @@ class Plugin:
                 counts.slowest = taken / count
             if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
                 self.on_slow(self, hook, taken)
+
+
+def read_outbox(take: Callable[[], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """What `take` of plugin.lua gives, effect by effect."""
+    values: list[Any] = []
+    while (taken := take()) is not None:
+        if isinstance(taken, tuple):
+            values += taken
+        else:
+            values.append(taken)
+    at = 0
+    while at < len(values):
+        end = at + 1 + WIDTH[values[at]]
+        yield values[at], tuple(values[at + 1 : end])
+        at = end
 
 
 def _has_callback(outcome: Outcome) -> bool:

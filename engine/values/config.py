@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -70,13 +71,18 @@ class Config:
     limits: CaptureLimits = field(default_factory=CaptureLimits)
 
     def __post_init__(self) -> None:
-        if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
-            raise ConfigError(f"workers must be 1 to {MAX_WORKERS}, not {self.workers!r}")
+        if self.workers is not None:
+            _check_whole("workers", self.workers)
+            if not 1 <= self.workers <= MAX_WORKERS:
+                raise ConfigError(f"workers must be 1 to {MAX_WORKERS}, not {self.workers!r}")
         for name in ("ramfs_bytes", "chunk_bytes", "queue_limit", "event_limit", "message_limit", "subscription_limit"):
+            _check_whole(name, getattr(self, name))
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}")
-        if self.drain_seconds < 0:
-            raise ConfigError(f"drain_seconds must not be negative, not {self.drain_seconds!r}")
+        for name in ("drain_seconds", "slow_hook_seconds", "slice_seconds"):
+            _check_seconds(name, getattr(self, name))
+        if not isinstance(self.limits, CaptureLimits):
+            raise ConfigError(f"limits must be a CaptureLimits, not {self.limits!r}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Config:
@@ -86,3 +92,15 @@ class Config:
             if name not in known:
                 raise ConfigError(f"unknown setting {name!r}, known are {', '.join(sorted(known))}")
         return cls(**values)  # type: ignore[arg-type]
+
+
+def _check_whole(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{name} must be a whole number, not {value!r}")
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+        raise ConfigError(f"{name} must be a number of seconds, not {value!r}")
+    if value < 0:
+        raise ConfigError(f"{name} must not be negative, not {value!r}")

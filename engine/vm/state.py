@@ -96,7 +96,7 @@ class LuaState:
         return result  # type: ignore[no-any-return]
 
     def execute(self, source: bytes, *args: Any) -> Any:
-        """Run a chunk of our own and return its results. Its errors come out as they are; scripts don't come this way."""
+        """Run a chunk of our own and return its results. Its errors come out as they are; scripts go another way."""
         self._check()
         try:
             return self._runtime.execute(source, *args)

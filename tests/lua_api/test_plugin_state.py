@@ -208,7 +208,7 @@ def test_one_event_that_raises_does_not_stop_the_batch() -> None:
         "  if event == 'bad' then error(topic) end\n  engine:tag_flow('06A:k', event) end } }",
         block="event_monitor",
     )
-    assert plugin.host[b"events"](1.0, b"top.ic", b"a", b"bad", b"c") == 1
+    assert plugin.host[b"events"](1.0, b"top.ic", b"a", b"bad", b"c") == 2, "the place of the bad one"
     found = plugin.take()
     assert [code for code, _ in found] == [Effect.FLOW_UPDATE, Effect.ERROR, Effect.FLOW_UPDATE]
     assert found[1][1][1] == b"plugin.lua:2: top.ic"
