@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import threading
@@ -45,6 +46,7 @@ def execute(plan: RunPlan) -> int:
 
     Does not return when worker threads are stuck: then the process ends here, after everything was written.
     """
+    gc.freeze()  # what was imported stays: a full collection would hold the loop for 10 ms to find that out
     sink = JsonLinesSink(plan.records) if plan.records is not None else None
     run = CaptureRun(plan, sink)
     try:
@@ -81,7 +83,8 @@ class CaptureRun:
         """From loading to the last record. Raises the `EngineError` that ended it."""
         self._source = anyio.CancelScope()
         self._life = anyio.CancelScope()
-        engine = Engine(self._plan.scripts, config=self._plan.config, sinks=[self._sink] if self._sink else [])
+        sinks = [self._sink] if self._sink else []
+        self._engine = engine = Engine(self._plan.scripts, config=self._plan.config, sinks=sinks)
         with Interrupts(self._source.cancel, self._life.cancel, self._leave) as interrupts:
             try:
                 with self._life:
@@ -160,6 +163,7 @@ class CaptureRun:
     def _save(self) -> None:
         self.display.give_up()
         os.write(2, b"left at once: work that was under way is lost\n")
+        self._engine.discard_files()
         if self._sink is not None:
             self._sink.close_now()
 

@@ -20,7 +20,7 @@ _FIRST_STEP = 16
 _LARGEST_STEP = 512
 _STEPS_OF_A_SIZE = 4
 
-_PIECE = 16_384  # bytes of one stream fed at a time: decoded, they may be a thousand times as many
+_PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, or a thousand times as much when decoded
 
 
 @dataclass(frozen=True, slots=True)

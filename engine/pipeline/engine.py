@@ -163,8 +163,7 @@ class Engine:
             plugin.close()
         self._plugins.clear()
         self._door.plugins_changed()
-        if self._ramfs_directory is not None:
-            self._ramfs_directory.close()
+        self.discard_files()
         self._gate = None
         self._publish_counters()
         self._bus.publish(self._summary())
@@ -419,6 +418,11 @@ class Engine:
         if self._roster.may_warn(plugin, "messages"):
             place = f"{plugin.block.name}: " if plugin.block.name else ""
             self._log.write(plugin.script, "WARN", f"{place}too many messages wait, some are dropped")
+
+    def discard_files(self) -> None:
+        """Remove all extracted files at once, for a process that must end before the block does. From any thread."""
+        if self._ramfs_directory is not None:
+            self._ramfs_directory.close()
 
     # ---- what comes out
 
