@@ -13,25 +13,23 @@ from typing import Self
 import anyio
 from anyio.abc import TaskGroup
 
-from engine.capture.decoder import Decoder
-from engine.capture.extract import FileExtractor
 from engine.capture.ramfs import Ramfs
 from engine.offload import Gate, Outcome, Status
-from engine.pipeline.captures import Capture, CaptureRun, add_decode, add_http, open_run
+from engine.pipeline.captures import Capture
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
 from engine.pipeline.logs import ScriptLog
+from engine.pipeline.reader import CaptureReader
 from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
-from engine.plugins.filex import FilexVotes
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Summary
-from engine.values.stats import AsyncStats, DecodeStats, EngineStats, HttpStats, PluginStats
+from engine.values.stats import AsyncStats, EngineStats, PluginStats
 
 _EMIT_SLICE = 256  # events between two looks at the time
 _WORK_AT_ONCE = 1_000  # events and deliveries between two batches of a source
@@ -62,9 +60,7 @@ class Engine:
         self._effects = Effects(
             self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error
         )
-        self._batch_leases: list[int] = []
-        self._run: CaptureRun | None = None
-        self._decoded, self._http = DecodeStats(), HttpStats()
+        self._reader = CaptureReader(self.config, self._ramfs, self._bus.publish, self._warn)
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
         self._work_scheduled = False
@@ -254,13 +250,13 @@ class Engine:
         capture can't be read, and `EngineError` when another source is being read.
         """
         self._running("run a source")
-        if self._run is not None:
-            raise EngineError(f"cannot run {source.path}: another source is being read")
-        self._run = run = open_run(source, self._make_decoder, self._make_extractor(), self.config.slice_seconds)
+        reader = self._reader
+        filex = [plugin for plugin in self._plugins if plugin.block.name == "filex_monitor"]
+        reader.begin(source, filex, streams=bool(filex) or self._bus.wants("http") or self._bus.wants("file"))
         self._run_over.clear()
         try:
-            await run.read(self._clock.follow, self._breathe)
-            for records in run.flows():
+            await reader.read(self._clock.follow, self._breathe)
+            for records in reader.flows():
                 for record in records:
                     tags = self._effects.tags.pop(record.id, None)
                     self._bus.publish(replace(record, tags=tags) if tags else record)
@@ -269,43 +265,15 @@ class Engine:
             self._publish_counters()
             await self._bus.flush()
         finally:
-            run.close()
+            reader.close_capture()
             self._take_batch()
-            self._decoded = add_decode(self._decoded, run.decode_stats())
-            self._http = add_http(self._http, run.http_stats())
-            self._run = None
             self._clock.release()
             self._run_over.set()
             self._wake()
 
-    def _make_decoder(self) -> Decoder:
-        return Decoder(self.config.limits, streams=self._wants_streams())
-
-    def _wants_streams(self) -> bool:
-        filex = any(plugin.block.name == "filex_monitor" for plugin in self._plugins)
-        return filex or self._bus.wants("http") or self._bus.wants("file")
-
-    def _make_extractor(self) -> FileExtractor | None:
-        if not self._wants_streams():
-            return None
-        plugins = [plugin for plugin in self._plugins if plugin.block.name == "filex_monitor"]
-        votes = FilexVotes(
-            plugins, lambda plugin, line: self._log.write(plugin.script, "WARN", line), self._keep_for_batch
-        )
-        return FileExtractor(
-            self.config.limits, self._ramfs(), votes, self._bus.publish, chunk_bytes=self.config.chunk_bytes
-        )
-
-    def _keep_for_batch(self, lease: int) -> None:
-        """Tasks of a file's hook are still in an outbox when the hook returns: the file stays until they are out."""
-        self._ramfs().hold(lease)
-        self._batch_leases.append(lease)
-
     def _take_batch(self) -> None:
         self._take_all(self._plugins)
-        for lease in self._batch_leases:
-            self._ramfs().release(lease)
-        self._batch_leases.clear()
+        self._reader.outboxes_taken()
 
     async def _settle(self) -> None:
         """Wait until tasks, messages and events that caused one another are done."""
@@ -350,14 +318,14 @@ class Engine:
 
     def _wake(self) -> None:
         """Have waiting events and deliveries handled soon: by the source that is read, or in the loop's next turn."""
-        if self._work_scheduled or self._gate is None or self._run is not None:
+        if self._work_scheduled or self._gate is None or self._reader.active:
             return
         self._work_scheduled = True
         self._gate.loop.call_soon(self._work)
 
     def _work(self) -> None:
         self._work_scheduled = False
-        if self._gate is None or self._stopping or self._run is not None:
+        if self._gate is None or self._stopping or self._reader.active:
             return
         until = time.monotonic() + self.config.slice_seconds
         while (self._door.pending or self._deliveries.pending) and time.monotonic() < until:
@@ -414,10 +382,13 @@ class Engine:
         name = f"{plugin.block.name}.{hook}" if plugin.block.name else hook
         self._log.error(ScriptError(plugin.script, name, message, traceback=traceback))
 
+    def _warn(self, plugin: Plugin, line: str) -> None:
+        self._log.write(plugin.script, "WARN", line)
+
     def _inbox_full(self, plugin: Plugin) -> None:
         if self._roster.may_warn(plugin, "messages"):
             place = f"{plugin.block.name}: " if plugin.block.name else ""
-            self._log.write(plugin.script, "WARN", f"{place}too many messages wait, some are dropped")
+            self._warn(plugin, f"{place}too many messages wait, some are dropped")
 
     def discard_files(self) -> None:
         """Remove all extracted files at once, for a process that must end before the block does. From any thread."""
@@ -433,10 +404,10 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """Every count, at this moment; after the block, the final ones."""
-        run, gate = self._run, self._gate
+        gate = self._gate
         return EngineStats(
-            decode=add_decode(self._decoded, run.decode_stats()) if run else self._decoded,
-            http=add_http(self._http, run.http_stats()) if run else self._http,
+            decode=self._reader.decode_stats(),
+            http=self._reader.http_stats(),
             events=self._door.stats(),
             messages=self._deliveries.stats(),
             tasks=gate.stats() if gate else self._tasks,
@@ -452,7 +423,7 @@ class Engine:
             self._bus.publish(counter)
 
     def _summary(self) -> Summary:
-        return Summary(self._decoded.packets, time.monotonic() - self._began, self.stats.flat())
+        return Summary(self._reader.decode_stats().packets, time.monotonic() - self._began, self.stats.flat())
 
     def _ramfs(self) -> Ramfs:
         if self._ramfs_directory is None:
