@@ -30,6 +30,7 @@ from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Summary
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
+from engine.vm.state import require_luajit
 
 _EMIT_SLICE = 256  # events between two looks at the time
 _WORK_AT_ONCE = 1_000  # events and deliveries between two batches of a source
@@ -45,7 +46,11 @@ class Engine:
     def __init__(
         self, scripts: Iterable[str | Path] = (), *, config: Config | None = None, sinks: Iterable[Sink] = ()
     ) -> None:
-        """`scripts` are loaded on entry; those that fail are in `load_errors`, and the others run."""
+        """`scripts` are loaded on entry; those that fail are in `load_errors`, and the others run.
+
+        Raises `LuaUnavailableError` when the installed lupa has no LuaJIT 2.1.
+        """
+        require_luajit()
         self.config = config or Config()
         self.load_errors: tuple[ScriptLoadError, ...] = ()
         self._scripts = tuple(scripts)

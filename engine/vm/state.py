@@ -14,9 +14,10 @@ from typing import Any
 from engine.values.errors import LuaMemoryLimitError, LuaUnavailableError, ScriptLoadError, StateClosedError
 
 try:
-    from lupa.luajit21 import LuaError, LuaMemoryError, LuaRuntime, LuaSyntaxError
-except ImportError as exc:
-    raise LuaUnavailableError from exc
+    from lupa.luajit21 import LuaError, LuaMemoryError, LuaRuntime
+except ImportError:  # said by `require_luajit`, where a command can say it in one line
+    LuaRuntime = None
+    LuaError = LuaMemoryError = RuntimeError
 
 LuaFunction = Callable[..., Any]
 """A Lua function as Python calls it: bytes, int, float, bool and None in and out, several results as a tuple."""
@@ -54,6 +55,12 @@ def _deny(_object: object, name: object, _setting: bool) -> str:
     raise AttributeError(f"Python attribute {name!r} is not reachable from Lua")
 
 
+def require_luajit() -> None:
+    """Raises `LuaUnavailableError` when the installed lupa has no LuaJIT 2.1."""
+    if LuaRuntime is None:
+        raise LuaUnavailableError
+
+
 class LuaState:
     """One LuaJIT state.
 
@@ -63,6 +70,7 @@ class LuaState:
 
     def __init__(self, *, memory_limit: int | None = None) -> None:
         """`memory_limit` is in bytes; a call that passes it raises `LuaMemoryLimitError` and spends the state."""
+        require_luajit()
         self._owner = threading.get_ident()
         self._runtime: Any = LuaRuntime(
             encoding=None,

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.values.errors import LuaMemoryLimitError, ScriptLoadError, StateClosedError
+from engine import Engine
+from engine.values.errors import LuaMemoryLimitError, LuaUnavailableError, ScriptLoadError, StateClosedError
 from engine.vm.state import LuaError, LuaFunction, LuaState, line_of, text
 
 # Every userdata reachable from globals, registry, metatables, upvalues and the arguments, as far as tables lead.
@@ -316,3 +317,11 @@ def test_a_prefix_is_not_a_beginning_of_a_name(state: LuaState, tmp_path: Path) 
     state.add_modules("own", tmp_path)
     assert run(state, "return (pcall(require, 'owner.x'))") is False
     assert state.require("own.x") == 1
+
+
+def test_a_lupa_without_luajit_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("engine.vm.state.LuaRuntime", None)
+    with pytest.raises(LuaUnavailableError, match="pip install"):
+        LuaState()
+    with pytest.raises(LuaUnavailableError, match=r"LuaJIT 2\.1"):
+        Engine(scripts=[tmp_path / "any.lua"])
