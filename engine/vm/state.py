@@ -202,7 +202,6 @@ __all__ = [
     "LuaFunction",
     "LuaMemoryError",
     "LuaState",
-    "LuaSyntaxError",
     "line_of",
     "text",
     "to_lua",
