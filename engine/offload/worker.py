@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from engine.vm import LuaState
 from lua_api import install_worker
@@ -77,6 +77,34 @@ class WorkerSetup:
     roots: Sequence[str]
     log: Callable[[int, bytes], None]
     load_code: Callable[[int], bytes]
+    onload: tuple[int, bytes] | None = None
+    """Code id and upvalues of the function that prepares a state, or None."""
+    onunload: tuple[int, bytes] | None = None
+    """The same of the function that runs before a state is dropped."""
+    strict_timeout: bool = False
+    max_tasks: int | None = None
+    memory_bytes: int | None = None
+
+
+class Worker(Protocol):
+    """What a task queue asks of a worker, be it a thread or a process. Made on the loop thread.
+
+    `drain` is an executor job: it draws tasks through `exchange` until there are none.
+    """
+
+    executor: WorkerThread
+
+    def drain(self) -> int:
+        """Run tasks until `exchange` gives none; how many were run. On the worker's thread."""
+
+    def reset(self) -> None:
+        """Drop the state; the next drain run builds another. On the worker's thread."""
+
+    def stop(self) -> None:
+        """Let the drain run end after the task that it is at, or at once when that can be done. From any thread."""
+
+    def close(self) -> WorkerThread:
+        """Ask the thread to drop its state and end. Gives the thread, to wait for. Loop thread."""
 
 
 class LuaWorker:

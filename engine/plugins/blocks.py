@@ -84,7 +84,22 @@ LATER_BLOCKS = frozenset(
 )
 """Script types of the spec that are not run yet."""
 
-PLUGIN_FIELDS = frozenset({"id", "onload", "onunload", "onmessage", "message_subscriptions", "request_async_workers"})
+PLUGIN_FIELDS = frozenset(
+    {
+        "id",
+        "onload",
+        "onunload",
+        "onmessage",
+        "message_subscriptions",
+        "request_async_workers",
+        "async_onload",
+        "async_onunload",
+        "async_isolation",
+        "async_strict_timeout",
+        "async_max_tasks",
+        "async_memory_mb",
+    }
+)
 BLOCK_HOOKS = frozenset({"onload", "onunload"})
 
 

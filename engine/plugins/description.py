@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from engine.plugins.blocks import BLOCK_HOOKS, BLOCKS, LATER_BLOCKS, NO_BLOCK, PLUGIN_FIELDS, BlockType, hint
 from engine.values.config import MAX_WORKERS
@@ -24,6 +24,21 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a script wants its workers; None leaves it to the engine's settings."""
+
+    isolation: Literal["thread", "process"] | None = None
+    strict_timeout: bool = False
+    """Workers run without the compiler, so that a Lua loop past its timeout is really ended."""
+    max_tasks: int | None = None
+    """A worker's state is built anew after so many tasks."""
+    memory_mb: int | None = None
+    """Limit of a worker's state, in MiB."""
+    prepares: bool = False
+    """The script has async_onload or async_onunload."""
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """A script that was found fit to be loaded."""
 
@@ -36,6 +51,7 @@ class Description:
     """Of event_monitor; empty for all."""
     workers: int | None
     """`request_async_workers`, or None when the script names no number."""
+    worker_options: WorkerOptions
     subscriptions: frozenset[str] | None
     """`message_subscriptions` in upper case, as ids compare in any (spec 1.8); None delivers everything."""
     receives_messages: bool
@@ -54,6 +70,7 @@ def describe(script: str, raw: bytes) -> Description:
         hooks={block.name: _hooks(block, blocks[block.name]) for block in found},
         topics=_topics(script, blocks),
         workers=_workers(script, fields.get("request_async_workers")),
+        worker_options=_worker_options(script, fields),
         subscriptions=_subscriptions(script, fields.get("message_subscriptions")),
         receives_messages=fields.get("onmessage", {}).get("kind") == "function",
         warnings=tuple(_warnings(fields, blocks)),
@@ -86,6 +103,28 @@ def _workers(script: str, shape: Mapping[str, Any] | None) -> int | None:
     raise ScriptLoadError(
         script, "load", f"request_async_workers must be a whole number from 1 to {MAX_WORKERS}, not {shown}"
     )
+
+
+def _worker_options(script: str, fields: Mapping[str, Any]) -> WorkerOptions:
+    isolation = fields.get("async_isolation", {}).get("value")
+    if "async_isolation" in fields and isolation not in ("thread", "process"):
+        raise ScriptLoadError(script, "load", f'async_isolation must be "thread" or "process", not {isolation!r}')
+    return WorkerOptions(
+        isolation=isolation,
+        strict_timeout=fields.get("async_strict_timeout", {}).get("value") is True,
+        max_tasks=_at_least_one(script, "async_max_tasks", fields),
+        memory_mb=_at_least_one(script, "async_memory_mb", fields),
+        prepares=any(fields.get(name, {}).get("kind") == "function" for name in ("async_onload", "async_onunload")),
+    )
+
+
+def _at_least_one(script: str, field: str, fields: Mapping[str, Any]) -> int | None:
+    if field not in fields:
+        return None
+    value = fields[field].get("value")
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ScriptLoadError(script, "load", f"{field} must be a whole number from 1, not {value!r}")
 
 
 def _strings(script: str, field: str, shape: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
 from engine.values.errors import ConfigError
 
@@ -50,6 +51,14 @@ class Config:
     """Bodies longer than this reach `onfile_http` in parts."""
     queue_limit: int = 100_000
     """Unfinished async tasks per plugin; past it `schedule` returns nil, "queue full"."""
+    async_isolation: Literal["thread", "process"] = "thread"
+    """What workers are, for scripts that don't say (`TrisulPlugin.async_isolation`)."""
+    worker_tasks: int | None = None
+    """Tasks after which a worker's state is built anew, for scripts that don't say; None for never."""
+    worker_memory_mb: int | None = None
+    """Limit of a worker's state in MiB, for scripts that don't say; None for none."""
+    stuck_threads: int = 16
+    """Threads per plugin that may be stuck in a task past its timeout; past it no worker takes their place."""
     drain_seconds: float = 30.0
     """How long a stop waits for unfinished async tasks before it abandons them."""
     event_limit: int = 100_000
@@ -75,10 +84,21 @@ class Config:
             _check_whole("workers", self.workers)
             if not 1 <= self.workers <= MAX_WORKERS:
                 raise ConfigError(f"workers must be 1 to {MAX_WORKERS}, not {self.workers!r}")
-        for name in ("ramfs_bytes", "chunk_bytes", "queue_limit", "event_limit", "message_limit", "subscription_limit"):
-            _check_whole(name, getattr(self, name))
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        if self.async_isolation not in ("thread", "process"):
+            raise ConfigError(f'async_isolation must be "thread" or "process", not {self.async_isolation!r}')
+        for name in ("worker_tasks", "worker_memory_mb"):
+            if getattr(self, name) is not None:
+                _check_at_least_one(name, getattr(self, name))
+        for name in (
+            "stuck_threads",
+            "ramfs_bytes",
+            "chunk_bytes",
+            "queue_limit",
+            "event_limit",
+            "message_limit",
+            "subscription_limit",
+        ):
+            _check_at_least_one(name, getattr(self, name))
         for name in ("drain_seconds", "slow_hook_seconds", "slice_seconds"):
             _check_seconds(name, getattr(self, name))
         if not isinstance(self.limits, CaptureLimits):
@@ -97,6 +117,12 @@ class Config:
 def _check_whole(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ConfigError(f"{name} must be a whole number, not {value!r}")
+
+
+def _check_at_least_one(name: str, value: object) -> None:
+    _check_whole(name, value)
+    if value < 1:  # type: ignore[operator]
+        raise ConfigError(f"{name} must be at least 1, not {value!r}")
 
 
 def _check_seconds(name: str, value: object) -> None:
