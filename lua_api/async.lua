@@ -7,6 +7,7 @@
 local effects = require("offpath.effects")
 local failure = require("offpath.failure")
 local buffers = require("offpath.buffer")
+local string_buffer = require("string.buffer")
 
 local xpcall = xpcall
 
@@ -17,6 +18,11 @@ local WANTS_RESULT, WANTS_ERROR = 1, 2
 
 -- How a task ended, as the host says it.
 local DONE, RESULT, FAILED = 0, 1, 2
+
+-- A pack is a run of scheduled tasks that cross as one value, since crossing one by one costs more than a quick task. Tasks
+-- join one when runs of their code are known to be quick. It is a stream of string.buffer values, per task: code id, upvalues,
+-- data, wants. Outcomes come back in packs, too: place in the pack from 0, status, value; those nobody waits for are left out.
+local PACK_TASKS, PACK_BYTES = 256, 65536
 
 local MAX_POSITION = 2 ^ 53 -- whole numbers are exact up to here
 
@@ -37,14 +43,6 @@ local function check_function(value, field, required, level)
   error(("T.async:schedule: '%s' must be a function, not %s"):format(field, value == nil and "nil" or "a " .. type(value)), level + 1)
 end
 
-local function check_lua_function(value, level)
-  check_function(value, "onexecute", true, level + 1)
-  if debug.getinfo(value, "S").what == "C" then
-    error("T.async:schedule: 'onexecute' must be a Lua function, not a C function", level + 1)
-  end
-  return value
-end
-
 local function check_timeout(value, level)
   if value == nil then return 0 end
   local seconds = tonumber(value)
@@ -57,6 +55,30 @@ end
 function M.new(context, pack, limit)
   local async = {}
   local tasks, last_id, pending, rejected = {}, 0, 0, 0
+  local quick = {} -- by code id
+  local pack_stream, pack_first, pack_count, last = string_buffer.new(), 0, 0, nil
+
+  -- Puts the pack into the outbox: before anything else that must not overtake it, and when the batch ends.
+  local function flush_pack()
+    if pack_count == 0 then return end
+    if pack_count == 1 then
+      context.put(effects.SCHEDULE, 7, pack_first, 0, last.wants, last.code, last.upvalues, last.data, 0)
+      pack_stream:reset()
+    else
+      context.put(effects.SCHEDULE_PACK, 3, pack_first, pack_count, pack_stream:get())
+    end
+    pack_count = 0
+  end
+
+  last = { wants = 0, code = 0, upvalues = "", data = "" } -- the last task that joined, in case it stays alone
+
+  local function join_pack(id, wants, code, upvalues, data)
+    if pack_count == 0 then pack_first = id end
+    pack_count = pack_count + 1
+    last.wants, last.code, last.upvalues, last.data = wants, code, upvalues, data
+    pack_stream:encode(code):encode(upvalues):encode(data):encode(wants)
+    if pack_count == PACK_TASKS or #pack_stream > PACK_BYTES then flush_pack() end
+  end
 
   -- Counts a task in. False when the queue is full.
   local function admit()
@@ -70,6 +92,7 @@ function M.new(context, pack, limit)
 
   local function file_operation(method, source, target, position)
     if not admit() then return nil, "queue full" end
+    flush_pack()
     context.put(effects.FILE_OPERATION, 6, last_id, context.lease, method, source, target, position)
   end
 
@@ -107,7 +130,7 @@ function M.new(context, pack, limit)
     if type(task) ~= "table" then
       error("T.async:schedule: takes a table with 'onexecute', not " .. (task == nil and "nil" or "a " .. type(task)), 2)
     end
-    local onexecute = check_lua_function(task.onexecute, 2)
+    local onexecute = check_function(task.onexecute, "onexecute", true, 2)
     local data = task.data == nil and "" or check_text(task.data, "schedule", "data", 2)
     local entry = {
       onresult = check_function(task.onresult, "onresult", false, 2),
@@ -116,11 +139,13 @@ function M.new(context, pack, limit)
       lease = context.lease,
     }
     local timeout = check_timeout(task.timeout, 2)
-    if not admit() then return nil, "queue full" end
-    local wants = want(entry)
-    if wants ~= 0 then tasks[last_id] = entry end
-    local id = last_id
     local code, upvalues = pack(onexecute)
+    if not code then error("T.async:schedule: 'onexecute' must be a Lua function, not a C function", 2) end
+    if not admit() then return nil, "queue full" end
+    local id, wants = last_id, want(entry)
+    if wants ~= 0 then tasks[id] = entry end
+    if quick[code] and timeout == 0 and context.lease == 0 then return join_pack(id, wants, code, upvalues, data) end
+    flush_pack()
     context.put(effects.SCHEDULE, 7, id, context.lease, wants, code, upvalues, data, timeout)
   end
 
@@ -168,6 +193,24 @@ function M.new(context, pack, limit)
     local values = { ... } -- not select(at, ...), which moves all values behind `at` at every turn
     for at = 1, #values, 3 do complete_one(values[at], values[at + 1], values[at + 2]) end
   end
+
+  -- A pack of outcomes of `count` tasks, of which `first` was the first of their pack.
+  function host.complete_pack(first, count, outcomes)
+    local input, told = string_buffer.new():set(outcomes), 0
+    while #input > 0 do
+      local place, status, value = input:decode(), input:decode(), input:decode()
+      complete_one(first + place, status, value) -- counts it down
+      told = told + 1
+    end
+    pending = pending - (count - told)
+  end
+
+  -- Whether runs of a code are over in no time.
+  function host.note_quick(code, is_quick)
+    quick[code] = is_quick or nil
+  end
+
+  host.flush_pack = flush_pack
 
   -- Completions of tasks that have no callback for how they ended.
   function host.settle(count)

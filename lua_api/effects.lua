@@ -15,4 +15,5 @@ return {
   SCHEDULE = 12, -- task id, lease, wants, code id, upvalues, data, timeout
   FILE_OPERATION = 13, -- task id, lease, method, source, target, position
   REJECTED = 14, -- how many
+  SCHEDULE_PACK = 15, -- first task id, how many, pack
 }

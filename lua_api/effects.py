@@ -22,6 +22,7 @@ class Effect(IntEnum):
     SCHEDULE = 12
     FILE_OPERATION = 13
     REJECTED = 14
+    SCHEDULE_PACK = 15
 
 
 WIDTH: dict[int, int] = {
@@ -39,4 +40,5 @@ WIDTH: dict[int, int] = {
     Effect.SCHEDULE: 7,
     Effect.FILE_OPERATION: 6,
     Effect.REJECTED: 1,
+    Effect.SCHEDULE_PACK: 3,
 }

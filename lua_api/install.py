@@ -64,16 +64,19 @@ def install_worker(
     load_code: Callable[[int], bytes],
     exchange: Callable[..., Any],
     stop_flag: int,
+    progress: int,
     directory: str,
     roots: Sequence[str],
 ) -> Callable[[float], int]:
     """Make a state a worker's. Returns its drain function (worker.lua), to be called on the state's thread.
 
-    `stop_flag` is the address of a 32-bit integer that must outlive the state; not zero, it ends a drain run.
+    `stop_flag` and `progress` are addresses of memory that must outlive the state. At the first is a 32-bit integer: 0,
+    or 1 to end the drain run after the task it is at, or n + 1 to end the pack it is at after n tasks. At the second is
+    an offpath_progress_t (worker.lua).
     """
     _install(state, log)
     start = state.require("offpath.worker")[b"start"]
     drain: Callable[[float], int] = start(
-        state.table(settings), load_code, exchange, stop_flag, directory.encode(), state.table(list(roots))
+        state.table(settings), load_code, exchange, stop_flag, progress, directory.encode(), state.table(list(roots))
     )
     return drain

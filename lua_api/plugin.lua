@@ -175,10 +175,18 @@ function M.start(settings)
     completion.complete(...)
   end
 
+  -- A pack of outcomes (async.lua).
+  function host_end.complete_pack(time, first, count, outcomes)
+    context.time = time
+    completion.complete_pack(first, count, outcomes)
+  end
+
   host_end.settle = completion.settle
+  host_end.note_quick = completion.note_quick
 
   -- Ends the batch: sums and counts join the outbox.
   function host_end.seal()
+    completion.flush_pack()
     flush_counters()
     completion.report_rejected()
   end

@@ -42,9 +42,8 @@ function M.packer(names, new_code)
   local code_ids, code_count = {}, 0
   local modules, members -- looked up once a call, and only when it meets a table or function without a name
 
-  -- The id of a function's prototype; a closure made anew at every call of a hook has the same one.
-  local function code_of(fn)
-    local proto = funcinfo(fn).proto
+  -- The id of a prototype; a closure made anew at every call of a hook has the same one.
+  local function code_of(proto, fn)
     local id = code_ids[proto]
     if id then return id end
     code_count = code_count + 1
@@ -68,7 +67,8 @@ function M.packer(names, new_code)
     end
     if kind == "function" then
       if members[value] then return MEMBER, members[value] end
-      if funcinfo(value).proto then return FUNCTION, code_of(value) end
+      local proto = funcinfo(value).proto
+      if proto then return FUNCTION, code_of(proto, value) end
       return REFUSED, "a C function belongs to the state that made it"
     end
     return REFUSED, REASONS[kind] or ("a " .. kind .. " cannot cross")
@@ -208,12 +208,50 @@ function M.packer(names, new_code)
     return out:get()
   end
 
-  -- Packs a Lua function. Returns the id of its code and its upvalues as a string ("" when it has none).
+  -- The upvalues that a code was last packed with, when all of them were scalars, and what came of it: a closure whose
+  -- upvalues are unchanged is not packed again.
+  local seen = {}
+
+  local function unchanged(known, fn, upvalue_count)
+    for slot = 1, upvalue_count do
+      local _, value = getupvalue(fn, slot)
+      if value ~= known[slot] or not SCALAR[type(value)] then return false end
+    end
+    return true
+  end
+
+  local function remember(code, fn, upvalue_count, packed)
+    local known = { packed = packed }
+    for slot = 1, upvalue_count do
+      local _, value = getupvalue(fn, slot)
+      if not SCALAR[type(value)] then return end
+      known[slot] = value
+    end
+    seen[code] = known
+  end
+
+  -- The function asked for last: to ask LuaJIT for a prototype costs about a microsecond, as it makes a table.
+  local last_fn, last_code, last_upvalue_count
+
+  local function look_up(fn)
+    local info = funcinfo(fn)
+    if not info.proto then return nil end
+    last_fn, last_upvalue_count = fn, info.upvalues
+    last_code = code_ids[info.proto] or code_of(info.proto, fn)
+    return last_code
+  end
+
+  -- Packs a Lua function. Returns the id of its code and its upvalues as a string ("" when it has none); nil for a C function.
   return function(fn)
-    local code = code_of(fn)
-    if not getupvalue(fn, 1) then return code, "" end
+    if fn ~= last_fn and not look_up(fn) then return nil end
+    local code, upvalue_count = last_code, last_upvalue_count
+    if upvalue_count == 0 then return code, "" end
+    local known = seen[code]
+    if known and unchanged(known, fn, upvalue_count) then return code, known.packed end
     modules, members = nil, nil
-    return code, pack(fn)
+    local packed = pack(fn)
+    remember(code, fn, upvalue_count, packed)
+    return code, packed
   end
 end
 
@@ -262,9 +300,36 @@ function M.unpacker(names, load_code)
     return refused(("module '%s' has no function '%s' in a worker"):format(detail, key))
   end
 
+  -- By code: the function that was made last, what it was made of, and its upvalues when all are scalars.
+  local made = {}
+
+  -- The function made last, as new: its upvalues may have been assigned to.
+  local function again(known, upvalues)
+    if not known or known.upvalues ~= upvalues then return nil end
+    for slot = 1, known.count do setupvalue(known.fn, slot, known[slot]) end
+    return known.fn
+  end
+
+  local function keep(code, upvalues, fn)
+    local known, slot = { upvalues = upvalues, fn = fn, count = 0 }, 1
+    while true do
+      local name, value = getupvalue(fn, slot)
+      if not name then break end
+      if not SCALAR[type(value)] then return end
+      known[slot], known.count, slot = value, slot, slot + 1
+    end
+    made[code] = known
+  end
+
   -- The function that `code` and `upvalues` describe.
   return function(code, upvalues)
-    if upvalues == "" then return instantiate(code) end
+    local fn = again(made[code], upvalues)
+    if fn then return fn end
+    if upvalues == "" then
+      fn = instantiate(code)
+      keep(code, upvalues, fn)
+      return fn
+    end
     local input = buffer.new():set(upvalues)
     local nodes, kinds = {}, {}
 
@@ -313,6 +378,7 @@ function M.unpacker(names, load_code)
         fill_function(nodes[node], cells)
       end
     end
+    if #nodes == 1 then keep(code, upvalues, nodes[1]) end
     return nodes[1]
   end
 end

@@ -1,6 +1,7 @@
 -- A worker's state: it runs onexecute functions, on a thread of its own, with T, require and the modules of a hook's state.
 
 local ffi = require("ffi")
+local string_buffer = require("string.buffer")
 local ship = require("offpath.ship")
 local failure = require("offpath.failure")
 local prelude = require("offpath.prelude")
@@ -8,13 +9,26 @@ local async = require("offpath.async")
 local now = require("offpath.monotonic").now
 
 local type, tostring, xpcall, unpack = type, tostring, xpcall, unpack
+local copy = ffi.copy
 
 local M = {}
 
 local QUICK = 0.0002 -- seconds; a task over sooner is expected to be so the next time
 
--- How a task ended, as async.lua knows it.
+-- How a task ended, as async.lua knows it; and what else goes back (Status in task.py): outcomes of a part of a pack, a
+-- failure in one, the end of one, and whether a code is quick.
 local DONE, RESULT, FAILED = async.DONE, async.RESULT, async.FAILED
+local PART, FAILED_IN_PACK, PACK_END, QUICK_CODE = 4, 5, 6, 7
+
+local PACK = 0 -- the code id that stands for a pack: its upvalues are how many to skip, its timeout how many there are
+
+-- What the host may look at while a task runs: the place in the pack of the task that was begun last, and the outcomes of the
+-- tasks before it that were not given yet. They are copied here, so that a slow task does not hold them up.
+ffi.cdef([[
+typedef struct { int32_t place; int32_t count; int32_t bytes; uint8_t outcomes[65536]; } offpath_progress_t;
+]])
+local progress_ptr_t = ffi.typeof("volatile offpath_progress_t *")
+local ROOM = 65536
 
 -- A result crosses as a string; a number becomes one. Other types have no meaning and are said so, once a task.
 local function outcome(value, logwarning)
@@ -27,7 +41,7 @@ end
 
 -- Prepares the state. `load_code(id)` gives the bytecode of a prototype, `exchange(...)` takes results and gives the next
 -- tasks, `stop_flag` is the address of an integer that is not zero when a run must end. Returns the drain function.
-function M.start(settings, load_code, exchange, stop_flag, directory, roots)
+function M.start(settings, load_code, exchange, stop_flag, progress_place, directory, roots)
   local names
   T, names = prelude.build(settings)
   T.async = async.unavailable()
@@ -45,34 +59,113 @@ function M.start(settings, load_code, exchange, stop_flag, directory, roots)
   end
 
   local stop = ffi.cast("const volatile int32_t *", stop_flag)
+  local progress = ffi.cast(progress_ptr_t, progress_place)
+  local hold_seconds = 0
   local quick = {} -- by code: whether its last run was over in no time
 
-  -- Runs tasks until there are none. Results go back with the request for the next chunk; before, when `hold` seconds have
-  -- passed or a task may be slow, so that it does not keep the results of quick ones before it.
+  -- What goes back next: task id, status, value, traceback, four by four.
+  local results, count, since = {}, 0, 0
+
+  local function add(id, status, value, trace)
+    results[count + 1], results[count + 2], results[count + 3], results[count + 4] = id, status, value, trace
+    count = count + 4
+  end
+
+  local function give(more)
+    local given, given_count = results, count
+    results, count, since = {}, 0, now()
+    return exchange(more, unpack(given, 1, given_count))
+  end
+
+  -- Notes how long a run of a code took, and tells the host when that changes what is expected of it.
+  local function learn(code, seconds)
+    local is_quick = seconds < QUICK
+    if quick[code] == is_quick then return end
+    quick[code] = is_quick
+    add(code, QUICK_CODE, is_quick, false)
+  end
+
+  -- Results of tasks before it are given at once: nobody can take them away while it runs.
+  local function run_one(id, code, upvalues, data, timeout, began)
+    if count > 0 then give(false) end
+    add(id, run(code, upvalues, data, timeout))
+    local ended = now()
+    learn(code, ended - began)
+    return ended
+  end
+
+  -- Outcomes of the pack that is run, until they are given as a part of it.
+  local outcomes, part, shown = string_buffer.new(), 0, 0
+
+  local function give_part(id)
+    add(id, PART, outcomes:get(), part)
+    part, shown = 0, 0
+    progress.count, progress.bytes = 0, 0
+  end
+
+  -- Shows what is new in the outcomes to the host: bytes first, then how many there are.
+  local function show()
+    local from, length = outcomes:ref()
+    if length > shown then copy(ffi.cast("uint8_t *", progress.outcomes) + shown, from + shown, length - shown) end
+    shown = length
+    progress.bytes, progress.count = length, part
+  end
+
+  -- Runs the tasks of a pack (async.lua) from place `skip` on, `size` of them at most. Outcomes go back in parts. The place that
+  -- was begun is shown before it is looked at how many may be, so that whoever takes the rest of a pack away knows what is
+  -- left; what is not run is said at the end.
+  local function run_pack(id, skip, blob, size, began)
+    local input, done = string_buffer.new():set(blob), 0
+    for _ = 1, skip * 4 do input:decode() end
+    for place = 0, size - 1 do
+      progress.place = place
+      if stop[0] ~= 0 and place + 1 >= stop[0] then break end
+      local code, upvalues, data, wants = input:decode(), input:decode(), input:decode(), input:decode()
+      if part > 0 and (not quick[code] or began - since > hold_seconds or shown > ROOM / 2) then
+        give_part(id)
+        give(false)
+      end
+      local status, value, trace = run(code, upvalues, data, 0)
+      if wants ~= 0 then outcomes:encode(skip + place):encode(status):encode(value) end
+      if status == FAILED then add(id, FAILED_IN_PACK, value, trace) end
+      part, done = part + 1, done + 1
+      if #outcomes <= ROOM then
+        show()
+      else -- a large result: it goes at once
+        give_part(id)
+        give(false)
+      end
+      local ended = now()
+      learn(code, ended - began)
+      began = ended
+    end
+    give_part(id)
+    add(id, PACK_END, done, false)
+    return began, done
+  end
+
+  -- Runs tasks until there are none. Results go back with the request for the next chunk, or before a task that may be slow.
   return function(hold)
-    local results, count, tasks = {}, 0, 0
-    local chunk = { exchange(true) }
+    hold_seconds, since = hold, now()
+    local tasks, chunk = 0, { exchange(true) }
     while chunk[1] do
       local began = now()
-      local held_since = began
-      for at = 1, #chunk, 4 do
-        local code = chunk[at + 1]
-        if count > 0 and (not quick[code] or began - held_since > hold) then
-          exchange(false, unpack(results, 1, count))
-          results, count, held_since = {}, 0, began
+      since = began
+      for at = 1, #chunk, 5 do
+        local id, code = chunk[at], chunk[at + 1]
+        if code == PACK then
+          local done
+          began, done = run_pack(id, chunk[at + 2], chunk[at + 3], chunk[at + 4], began)
+          tasks = tasks + done
+        else
+          began, tasks = run_one(id, code, chunk[at + 2], chunk[at + 3], chunk[at + 4], began), tasks + 1
         end
-        local status, value, trace = run(code, chunk[at + 2], chunk[at + 3])
-        results[count + 1], results[count + 2], results[count + 3], results[count + 4] = chunk[at], status, value, trace
-        count, tasks = count + 4, tasks + 1
-        local ended = now()
-        quick[code], began = ended - began < QUICK, ended
-        if stop[0] ~= 0 then
-          exchange(false, unpack(results, 1, count))
+        if stop[0] == 1 then
+          give(false)
           return tasks
         end
       end
-      chunk = { exchange(true, unpack(results, 1, count)) }
-      results, count = {}, 0
+      chunk = { give(true) }
     end
     return tasks
   end

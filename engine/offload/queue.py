@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.offload.files import in_thread, operate, touched_paths
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
-from engine.offload.worker import LuaWorker, WorkerSetup, WorkerThread
+from engine.offload.worker import LuaWorker, Worker, WorkerSetup, WorkerThread
 from engine.values.stats import AsyncStats
 
 if TYPE_CHECKING:
@@ -30,17 +30,23 @@ _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one w
 _OPERATIONS_SECONDS = 0.1  # after which a run of file operations lets those of other plugins have the thread
 
 
+_LOOK_SECONDS = 0.002  # between two looks at workers that are at a pack
+_SEEN_SECONDS = 0.001  # in which a worker surely sees what was asked of it, if it comes to look
+
+
 class _Slot:
     """A worker and what it has in hand. Shared with the worker's thread, under the queue's lock."""
 
-    __slots__ = ("fresh", "holding", "orphaned", "run", "worker")
+    __slots__ = ("fresh", "holding", "orphaned", "run", "seen", "taken", "worker")
 
     def __init__(self) -> None:
-        self.worker: LuaWorker | None = None
+        self.worker: Worker | None = None
         self.holding: dict[int, Task] = {}
         self.orphaned = False
         self.fresh = False  # its run has drawn nothing yet
         self.run: asyncio.Future[int] | None = None
+        self.seen: tuple[int, int] | None = None  # task and place in it at the last look
+        self.taken = (0, 0)  # of the part that the worker gives next: tasks and bytes that were taken before
 
 
 class TaskQueue:
@@ -55,12 +61,17 @@ class TaskQueue:
         setup: Callable[[Callable[[int, bytes], None], Callable[[int], bytes]], WorkerSetup],
         deliver: Callable[[list[Outcome]], None],
         log: Callable[[int, bytes], None],
+        make_worker: Callable[[WorkerSetup, Callable[..., Any]], Worker] = LuaWorker,
+        on_quick: Callable[[int, bool], None] = lambda _code, _is_quick: None,
     ) -> None:
         """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop."""
         self.name = name
         self.workers = workers
         self._gate = gate
         self._deliver = deliver
+        self._make_worker = make_worker
+        self._on_quick = on_quick
+        self._looking = False
         self._log = log
         self._codes: dict[int, bytes] = {}
         self._setup = setup(self._log_from_worker, self._codes.__getitem__)
@@ -86,8 +97,8 @@ class TaskQueue:
 
     def submit(self, task: Task) -> None:
         """Take a task. Its outcome is delivered exactly once, unless `detach` came before."""
-        self._submitted += 1
-        self._pending += 1
+        self._submitted += task.size
+        self._pending += task.size
         self._ready.append(task)
         self._gate.pump_soon(self)
 
@@ -139,7 +150,7 @@ class TaskQueue:
     def _start_worker(self) -> None:
         slot = self._idle_slots.pop() if self._idle_slots else _Slot()
         if slot.worker is None:
-            slot.worker = LuaWorker(self._setup, lambda more, *flat: self._exchange(slot, more, flat))
+            slot.worker = self._make_worker(self._setup, lambda more, *flat: self._exchange(slot, more, flat))
         slot.fresh = True
         self._slots.add(slot)
         slot.run = self._gate.loop.run_in_executor(slot.worker.executor, slot.worker.drain)
@@ -167,7 +178,9 @@ class TaskQueue:
         with self._lock:  # a state that can't be built fails what it would have drawn, or it were tried for ever
             held = list(slot.holding.values()) or self._draw_lua_tasks()
             slot.holding.clear()
-        self._settle([Outcome(task, Status.FAILED, f"worker failed: {failure}".encode()) for task in held])
+        self._gate.collect(all_of_it=True)  # parts of packs that were given before
+        message = f"worker failed: {failure}".encode()
+        self._settle([Outcome(task, Status.FAILED, message, tasks=task.left) for task in held if task.left])
 
     async def _run_operations(self) -> None:
         await in_thread(self._drain_operations, self._gate.file_threads)
@@ -197,7 +210,9 @@ class TaskQueue:
             if chunk[0].is_lua:
                 if chunk[0].timeout:
                     self._gate.call_threadsafe(self._watch, slot, chunk[0])
-                return tuple(value for task in chunk for value in (task.id, task.code, task.upvalues, task.data))
+                if chunk[0].is_pack and not self._looking:
+                    self._gate.call_threadsafe(self._look_later)
+                return tuple(value for task in chunk for value in task.crossing())
             self._operate(chunk[0])
         return None
 
@@ -234,15 +249,16 @@ class TaskQueue:
 
     def _draw_lua_tasks(self) -> list[Task]:
         """Lua tasks for one worker. A task with a timeout goes alone, so that its time is its own."""
-        limit = _CHUNK if self.workers == 1 else 1
+        room = _CHUNK if self.workers == 1 else 1
         chunk: list[Task] = []
         now = time.monotonic()
-        while self._ready and self._ready[0].is_lua and len(chunk) < limit:
+        while self._ready and self._ready[0].is_lua and room > 0:
             if self._ready[0].timeout and chunk:
                 break
             task = self._ready.popleft()
             task.phase, task.started = Phase.RUNNING, now
             chunk.append(task)
+            room -= task.size
             if task.timeout:
                 break
         return chunk
@@ -259,17 +275,103 @@ class TaskQueue:
             self._gate.give(self, [Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))])
 
     def _take_results(self, slot: _Slot, flat: tuple[Any, ...]) -> None:
+        """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""
+        outcomes: list[Outcome] = []
+        failures: list[tuple[bytes, bytes]] = []
         with self._lock:
-            outcomes = [
-                Outcome(task, Status(status), value if isinstance(value, bytes) else None, trace or b"")
-                for task_id, status, value, trace in zip(*[iter(flat)] * 4, strict=True)
-                if (task := slot.holding.pop(task_id, None)) is not None
-            ]
+            for task_id, status, value, trace in zip(*[iter(flat)] * 4, strict=True):
+                if status == Status.QUICK_CODE:
+                    self._gate.call_threadsafe(self._on_quick, task_id, value)
+                elif status == Status.FAILED_IN_PACK:
+                    failures.append((value, trace or b""))
+                elif status == Status.PART:
+                    outcomes += self._part(slot, task_id, value, trace, tuple(failures))
+                    failures.clear()
+                elif status == Status.PACK_END:
+                    self._end_pack(slot, task_id, value)
+                elif (task := slot.holding.pop(task_id, None)) is not None:
+                    found = value if isinstance(value, bytes) else None
+                    outcomes.append(Outcome(task, Status(status), found, trace or b""))
         if outcomes:
             self._gate.give(self, outcomes)
 
+    def _part(
+        self, slot: _Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
+    ) -> list[Outcome]:
+        """A part of a pack, less what was taken of it already."""
+        taken_count, taken_bytes = slot.taken
+        slot.taken = (0, 0)
+        if task_id not in slot.holding or not (count > taken_count or failures):
+            return []
+        task = slot.holding[task_id]
+        return [Outcome(task, Status.PART, value[taken_bytes:], failures=failures, tasks=count - taken_count)]
+
+    def _end_pack(self, slot: _Slot, task_id: int, done: int) -> None:
+        """A worker has done with a pack; what it did not run goes back to the head. On its thread, under the lock."""
+        task = slot.holding.pop(task_id, None)
+        if task is None or slot.orphaned:
+            return
+        if isinstance(slot.worker, LuaWorker):
+            slot.worker.end_pack()
+        if done < task.size:
+            self._put_back(task.split(done))
+
+    def _put_back(self, rest: Task) -> None:
+        """The rest of a pack, for another worker. On any thread, under the lock."""
+        self._ready.appendleft(rest)
+        self._gate.call_threadsafe(self.pump)
+
     def _log_from_worker(self, level: int, text: bytes) -> None:
         self._gate.call_threadsafe(self._log, level, text)
+
+    # ---- packs that a slow task holds up
+
+    def _look_later(self) -> None:
+        if not self._looking and any(task.is_pack for slot in self._slots for task in tuple(slot.holding.values())):
+            self._looking = True
+            self._gate.loop.call_later(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Look for workers that are at the same task of a pack as the last time."""
+        self._looking = False
+        with self._lock:
+            idle = self._running < self.workers and not self._ready
+            for slot in self._slots:
+                for task in slot.holding.values():
+                    if task.is_pack and isinstance(slot.worker, LuaWorker) and not slot.orphaned:
+                        self._look_at(slot, slot.worker, task, idle=idle)
+        self._look_later()
+
+    def _look_at(self, slot: _Slot, worker: LuaWorker, task: Task, *, idle: bool) -> None:
+        place = worker.place()
+        held_up = slot.seen == (task.id, place)
+        slot.seen = (task.id, place)
+        if not held_up:
+            return
+        self._take_outcomes(slot, worker, task, place)
+        if idle and place + 1 < task.size:
+            worker.end_pack_after(place + 1)
+            # The worker looks at this before the next task it begins. A moment later either it has said what it left,
+            # or it is still at the task where the place stands: what is behind that is free.
+            self._gate.loop.call_later(_SEEN_SECONDS, self._take_rest, slot, worker, task)
+
+    def _take_outcomes(self, slot: _Slot, worker: LuaWorker, task: Task, place: int) -> None:
+        """Bring home what a worker shows of the tasks before the slow one. It will give that again, later."""
+        count, outcomes = worker.outcomes()
+        if worker.place() != place or count <= slot.taken[0]:
+            return  # it went on
+        taken_count, taken_bytes = slot.taken
+        slot.taken = (count, len(outcomes))
+        self._gate.give(self, [Outcome(task, Status.PART, outcomes[taken_bytes:], tasks=count - taken_count)])
+
+    def _take_rest(self, slot: _Slot, worker: LuaWorker, task: Task) -> None:
+        with self._lock:
+            if slot.holding.get(task.id) is not task or slot.orphaned:
+                return
+            begun = worker.place() + 1
+            worker.end_pack_after(begun)
+            if begun < task.size:
+                self._put_back(task.split(begun))
 
     # ---- timeouts
 
@@ -303,20 +405,25 @@ class TaskQueue:
     def settle(self, outcomes: list[Outcome]) -> None:
         """Take outcomes that workers and operations gave; late ones of settled tasks are dropped and counted."""
         fresh = [outcome for outcome in outcomes if outcome.task.phase is not Phase.SETTLED]
-        self._late += len(outcomes) - len(fresh)
+        if len(fresh) != len(outcomes):
+            self._late += sum(each.tasks for each in outcomes if each.task.phase is Phase.SETTLED)
         self._settle(fresh)
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            outcome.task.phase = Phase.SETTLED
-            self._pending -= 1
+            task, count = outcome.task, outcome.tasks
+            task.settled += count
+            self._pending -= count
+            if task.settled >= task.size and not (task.is_pack and outcome.status is Status.PART):
+                task.phase = Phase.SETTLED
             if outcome.status is Status.ABANDONED:
-                self._abandoned += 1
+                self._abandoned += count
             elif outcome.status is Status.FAILED:
-                self._failed += 1
+                self._failed += count
                 self._timed_out += outcome.timed_out
             else:
-                self._completed += 1
+                self._failed += len(outcome.failures)
+                self._completed += count - len(outcome.failures)
         if outcomes:
             self._deliver(outcomes)
 
@@ -326,9 +433,7 @@ class TaskQueue:
         """The plugin is gone: what is queued is still done, results are dropped and counted; `settled` hears of all."""
 
         def drop(outcomes: list[Outcome]) -> None:
-            self._late += sum(
-                outcome.status is Status.RESULT and bool(outcome.task.wants & WANTS_RESULT) for outcome in outcomes
-            )
+            self._late += sum(map(_late_results, outcomes))
             settled(outcomes)
 
         self._deliver = drop
@@ -345,7 +450,13 @@ class TaskQueue:
                 lost.extend(slot.holding.values())
         for slot in busy:
             self._orphan(slot)
-        self._settle([Outcome(task, Status.ABANDONED) for task in lost if task.phase is not Phase.SETTLED])
+        self._settle(
+            [
+                Outcome(task, Status.ABANDONED, tasks=task.left)
+                for task in lost
+                if task.left and task.phase is not Phase.SETTLED
+            ]
+        )
 
     def close(self) -> list[WorkerThread]:
         """Ask all workers to end, when all tasks are settled. Gives their threads, to wait for."""
@@ -354,3 +465,10 @@ class TaskQueue:
                 self._closing.append(slot.worker.close())
         self._idle_slots.clear()
         return self._closing
+
+
+def _late_results(outcome: Outcome) -> int:
+    """How many results for a script an outcome carries; of a part, which is not unpacked, all that did not fail."""
+    if outcome.status is Status.PART:
+        return outcome.tasks - len(outcome.failures)
+    return int(outcome.status is Status.RESULT and bool(outcome.task.wants & WANTS_RESULT))

@@ -107,6 +107,17 @@ class Worker(Protocol):
         """Ask the thread to drop its state and end. Gives the thread, to wait for. Loop thread."""
 
 
+class _Progress(ctypes.Structure):
+    """offpath_progress_t in worker.lua."""
+
+    _fields_ = [
+        ("place", ctypes.c_int32),
+        ("count", ctypes.c_int32),
+        ("bytes", ctypes.c_int32),
+        ("outcomes", ctypes.c_uint8 * 65536),
+    ]
+
+
 class LuaWorker:
     """One worker of a plugin. Made on the loop thread; `drain` and the closing run on its own."""
 
@@ -116,6 +127,7 @@ class LuaWorker:
         self._setup = setup
         self._exchange = exchange
         self._state: LuaState | None = None
+        self._progress = _Progress(place=-1)
         self._stop = ctypes.c_int32(0)  # Lua looks at it between two tasks: a crossing would cost more than most tasks
         self._drain: Callable[[float], int] | None = None
 
@@ -137,6 +149,27 @@ class LuaWorker:
         """Let the drain run end after the task that it is at. From any thread."""
         self._stop.value = 1
 
+    def place(self) -> int:
+        """Place in the pack of the task that was begun last, -1 before the first. From any thread."""
+        return int(self._progress.place)
+
+    def outcomes(self) -> tuple[int, bytes]:
+        """How many tasks of the pack have ended whose outcomes were not given yet, and these. From any thread.
+
+        They can only be trusted while the worker is inside the task that it began last.
+        """
+        progress = self._progress
+        return int(progress.count), bytes(memoryview(progress.outcomes)[: progress.bytes])
+
+    def end_pack_after(self, count: int) -> None:
+        """Let the worker leave a pack when it has run so many tasks of it. From any thread."""
+        self._stop.value = count + 1
+
+    def end_pack(self) -> None:
+        """The pack is over: the next one is run to its end. On the worker's thread."""
+        self._stop.value = 0
+        self._progress.place = -1
+
     def close(self) -> WorkerThread:
         """Ask the thread to drop its state and end. Gives the thread, to wait for."""
         self.executor.submit(self.reset)
@@ -153,6 +186,7 @@ class LuaWorker:
             load_code=setup.load_code,
             exchange=self._exchange,
             stop_flag=ctypes.addressof(self._stop),
+            progress=ctypes.addressof(self._progress),
             directory=setup.directory,
             roots=setup.roots,
         )

@@ -62,6 +62,7 @@ class Effects:
             Effect.SCHEDULE: self._schedule,
             Effect.FILE_OPERATION: self._file_operation,
             Effect.REJECTED: self._rejected,
+            Effect.SCHEDULE_PACK: self._schedule_pack,
         }
 
     def take(self, plugin: Plugin) -> None:
@@ -179,6 +180,9 @@ class Effects:
                 timeout=timeout,
             ),
         )
+
+    def _schedule_pack(self, plugin: Plugin, first_id: int, count: int, pack: bytes) -> None:
+        self._submit(plugin, Task(first_id, 0, "pack", code=first_id, data=pack, size=count))
 
     def _file_operation(
         self, plugin: Plugin, task_id: int, lease: int, method: bytes, source: bytes, target: bytes, position: int

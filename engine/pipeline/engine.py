@@ -30,7 +30,7 @@ from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Summary
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
-from engine.vm.state import require_luajit
+from engine.vm.state import require_luajit, text
 
 _EMIT_SLICE = 256  # events between two looks at the time
 _WORK_AT_ONCE = 1_000  # events and deliveries between two batches of a source
@@ -364,7 +364,9 @@ class Engine:
         now = self._clock.now()
         for outcome in outcomes:
             if outcome.status is Status.FAILED:
-                self._failed_task(plugin, outcome)
+                self._failed_task(plugin, outcome.task.is_lua, outcome.value or b"", outcome.traceback)
+            for message, traceback in outcome.failures:
+                self._failed_task(plugin, True, message, traceback)
         if not plugin.closed:
             plugin.complete(now, [each for each in outcomes if each.status is not Status.ABANDONED])
             self._take_all((plugin,))
@@ -375,12 +377,11 @@ class Engine:
             if outcome.task.lease:
                 self._ramfs().release(outcome.task.lease)
 
-    def _failed_task(self, plugin: Plugin, outcome: Outcome) -> None:
-        message = (outcome.value or b"").decode("utf-8", "backslashreplace")
-        if not outcome.task.is_lua:
-            self._log.write(plugin.script, "ERROR", message)
-            return
-        self._script_error(plugin, "onexecute", message, outcome.traceback.decode("utf-8", "backslashreplace"))
+    def _failed_task(self, plugin: Plugin, is_lua: bool, message: bytes, traceback: bytes) -> None:
+        if is_lua:
+            self._script_error(plugin, "onexecute", text(message), text(traceback))
+        else:
+            self._log.write(plugin.script, "ERROR", text(message))
 
     def _script_error(self, plugin: Plugin, hook: str, message: str, traceback: str) -> None:
         plugin.count_error(hook)

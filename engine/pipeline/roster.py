@@ -116,6 +116,7 @@ class Roster:
             setup=setup,
             deliver=lambda outcomes: self._deliver(plugin, outcomes),
             log=self._log.writer(file.name),
+            on_quick=plugin.note_quick,
         )
         self._gate.add(queue)
         return queue

@@ -105,7 +105,19 @@ class Plugin:
     _functions: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("call", "events", "message", "complete", "settle", "seal", "take", "onload", "onunload"):
+        for name in (
+            "call",
+            "events",
+            "message",
+            "complete",
+            "complete_pack",
+            "settle",
+            "note_quick",
+            "seal",
+            "take",
+            "onload",
+            "onunload",
+        ):
             self._functions[name] = self.host.lua[name.encode()]
         self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
 
@@ -159,16 +171,34 @@ class Plugin:
         flat: list[Any] = []
         silent = 0
         for outcome in outcomes:
-            if _has_callback(outcome):
+            if outcome.status is Status.PART:
+                self._complete(now, flat)
+                flat = []
+                self._complete_pack(now, outcome)
+            elif outcome.task.is_pack:
+                flat += _each_of_pack(outcome)
+            elif _has_callback(outcome):
                 flat += (outcome.task.id, int(outcome.status), outcome.value or b"")
             elif outcome.task.wants:
                 flat += (outcome.task.id, int(Status.DONE), b"")
             else:
                 silent += 1
-        if flat:
-            self._timed("onresult", self._functions["complete"], now, *flat, count=len(flat) // 3)
+        self._complete(now, flat)
         if silent:
             self._functions["settle"](silent)
+
+    def _complete(self, now: float, flat: list[Any]) -> None:
+        if flat:
+            self._timed("onresult", self._functions["complete"], now, *flat, count=len(flat) // 3)
+
+    def _complete_pack(self, now: float, part: Outcome) -> None:
+        complete, count = self._functions["complete_pack"], part.tasks
+        self._timed("onresult", complete, now, part.task.first, count, part.value or b"", count=count)
+
+    def note_quick(self, code: int, is_quick: bool) -> None:
+        """Hear from a worker whether runs of a code are over in no time."""
+        if not self.closed:
+            self._functions["note_quick"](code, is_quick)
 
     def take(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Empty the outbox: effect codes with their values, in the order in which they arose."""
@@ -233,6 +263,16 @@ def read_outbox(take: Callable[[], Any]) -> Iterator[tuple[int, tuple[Any, ...]]
         end = at + 1 + WIDTH[values[at]]
         yield values[at], tuple(values[at + 1 : end])
         at = end
+
+
+def _each_of_pack(outcome: Outcome) -> list[Any]:
+    """The tasks of a pack that were left when it failed as a whole, one by one."""
+    task = outcome.task
+    start = task.first + task.skip + task.size - outcome.tasks
+    flat: list[Any] = []
+    for task_id in range(start, start + outcome.tasks):
+        flat += (task_id, int(outcome.status), outcome.value or b"")
+    return flat
 
 
 def _has_callback(outcome: Outcome) -> bool:
