@@ -176,7 +176,7 @@ def error_of(body: str) -> tuple[str, str]:
         ("error(setmetatable({}, { __tostring = function() error('worse') end }))", "error object of type table"),
         ("error(setmetatable({}, { __tostring = function() return 5 end }))", "error object of type table"),
         ("local x = ('x'):rep(1e6) return x:rep(3000)", "not enough memory"),
-        ("local function f() return 1 + f() end f()", "plugin.lua:1: stack overflow"),
+        ("local function f() return 1 + f() end f()", "stack overflow"),
         ("local t = setmetatable({}, { __index = function(t, k) return t[k] end }) return t.x", "stack overflow"),
         ("coroutine.wrap(function() error('inside') end)()", "plugin.lua:1: inside"),
         ("return nil + 1", "plugin.lua:1: attempt to perform arithmetic on a nil value"),
