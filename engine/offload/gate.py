@@ -15,11 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.offload.paths import PathLocks
 from engine.offload.task import Outcome
 from engine.offload.worker import WorkerThread
+from engine.values.errors import ConfigError
 from engine.values.stats import AsyncStats
 
 if TYPE_CHECKING:
@@ -34,6 +36,13 @@ _logger = logging.getLogger("offpath.offload")
 
 class _StartSoon(Protocol):
     def __call__(self, fn: Callable[..., Any], /, *args: Any) -> object: ...
+
+
+@dataclass(slots=True)
+class _HighWater:
+    limit: int
+    call: Callable[[int], None]
+    reached: bool = False
 
 
 class Gate:
@@ -52,6 +61,7 @@ class Gate:
         self._armed = False
         self._to_pump: dict[TaskQueue, None] = {}
         self._progress = asyncio.Event()
+        self._marks: list[_HighWater] = []
 
     def add(self, queue: TaskQueue) -> None:
         """Take a plugin's queue in."""
@@ -70,6 +80,24 @@ class Gate:
     def stats(self) -> AsyncStats:
         """The sums over all queues, closed ones included."""
         return _sum([self._gone, *(queue.stats() for queue in self._queues)])
+
+    def add_high_water(self, limit: int, call: Callable[[int], None]) -> None:
+        """Have `call(pending)` called when pending tasks come to a limit; again only after they fell to half of it."""
+        if limit < 1:
+            raise ConfigError(f"a high-water mark must be at least 1, not {limit!r}")
+        self._marks.append(_HighWater(limit, call))
+
+    def look_at_marks(self) -> None:
+        """Tell those whose mark was reached. After tasks were submitted or settled."""
+        if not self._marks:
+            return
+        pending = self.pending
+        for mark in self._marks:
+            if mark.reached and pending <= mark.limit // 2:
+                mark.reached = False
+            elif not mark.reached and pending >= mark.limit:
+                mark.reached = True
+                mark.call(pending)
 
     # ---- from any thread
 
@@ -100,6 +128,7 @@ class Gate:
         self._to_pump.clear()
         for queue in queues:
             queue.pump()
+        self.look_at_marks()
 
     def _collect_armed(self) -> None:
         with self._lock:
@@ -114,6 +143,7 @@ class Gate:
             if time.monotonic() > until:
                 break
         self._progress.set()
+        self.look_at_marks()
         if not self._given:
             return
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -245,6 +245,24 @@ class Engine:
         if taken:
             gate.call_threadsafe(self._wake)
         return taken
+
+    # ---- backpressure
+
+    async def drained(self, below: int = 1) -> None:
+        """Wait until fewer than `below` async tasks of all plugins are unfinished.
+
+        For a service that takes work in no faster than it is done. Returns at once when it is so; raises
+        `EngineClosedError` when the engine stops first.
+        """
+        while self._running("wait for tasks").pending >= max(below, 1):
+            await self._running("wait for tasks").progress()
+
+    def on_high_water(self, limit: int, call: Callable[[int], None]) -> None:
+        """Have `call(pending)` called on the loop when unfinished async tasks come to `limit`.
+
+        It is called again only after they had fallen to half of that. Raises `ConfigError` when `limit` is below 1.
+        """
+        self._running("set a high-water mark").add_high_water(limit, call)
 
     # ---- sources
 
