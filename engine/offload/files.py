@@ -1,124 +1,180 @@
 """The file operations of `T.async`: plain functions for a thread, of which aiofiles makes coroutines for the loop.
 
-A failed operation leaves its target as it was. Data is moved by the kernel where it can be.
+A failed operation leaves its target as it was. Operations that append to one target can be done together.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import itertools
 import os
 import secrets
+import stat
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from pathlib import Path
 
 import aiofiles.os
 
+from engine.offload.moving import Abandoned, Source, is_a_directory, write_all
 from engine.offload.task import Task
 
-_PIECE = 8 << 20  # bytes per system call: how quickly a copy notices that it was given up
+_BUFFERS = 1024  # IOV_MAX of Linux
 
-_NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
+_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # a pipe must not hold the thread
 
+_RANDOM = secrets.token_hex(6)  # once: names need not be secret, only different from those of other hosts and runs
 
-class Abandoned(Exception):  # noqa: N818 - a state, not a fault
-    """Raised inside an operation whose engine has given it up; caught by `operate`."""
+_numbers = itertools.count()
 
-
-def _move(source: int, target: int, given_up: threading.Event) -> None:
-    """Copy all bytes from one descriptor's offset to another's, in the kernel if it can (reflink where it has it).
-
-    A way that moves nothing is not believed, but given up for the next: some file systems (procfs) answer 0 although
-    there is more.
-    """
-    ways: list[Callable[[int, int, int], int]] = [os.copy_file_range, _sendfile, _through_memory]
-    while ways:
-        if given_up.is_set():
-            raise Abandoned
-        try:
-            moved = ways[0](source, target, _PIECE)
-        except OSError as exc:
-            if len(ways) == 1 or exc.errno not in _NO_KERNEL_COPY:
-                raise
-            moved = 0
-        if not moved:
-            del ways[0]
+_FAILURES = (OSError, ValueError, OverflowError, MemoryError, Abandoned)
 
 
-def _sendfile(source: int, target: int, count: int) -> int:
-    return os.sendfile(target, source, None, count)
-
-
-def _through_memory(source: int, target: int, count: int) -> int:
-    data = os.read(source, min(count, 1 << 20))
-    _write_all(target, data)
-    return len(data)
-
-
-@contextlib.contextmanager
-def _open(path: str, flags: int, mode: int = 0o666) -> Iterator[int]:
-    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, mode)  # a pipe must not hold the thread
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+# ---- copy
 
 
 def copy(source: str, target: str, given_up: threading.Event) -> None:
     """Create or atomically replace `target` with the contents of `source`; a link is followed."""
-    target = os.path.realpath(target)
-    if Path(target).is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
-    with _open(source, os.O_RDONLY) as read_from:
-        _refuse_directory(read_from, source)
+    target, mode = _replaceable(target)
+    temporary = f"{target[: target.rfind('/') + 1]}.{_RANDOM}-{os.getpid():x}-{next(_numbers):x}.tmp"
+    with Source(source) as read_from:
+        permissions = 0o666 if mode is None else 0o600  # nobody may open it who may not open the target
+        write_to = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, permissions)
         try:
-            with _open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as write_to:
-                _keep_mode(target, write_to)
-                _move(read_from, write_to, given_up)
-            os.replace(temporary, target)
+            try:
+                if mode is not None:
+                    os.fchmod(write_to, mode)
+                if not read_from.clone_into(write_to):
+                    read_from.move_into(write_to, given_up)
+            finally:
+                os.close(write_to)
+            os.rename(temporary, target)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
 
 
-def _refuse_directory(descriptor: int, path: str) -> None:
-    if os.path.isdir(descriptor):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+def _replaceable(path: str) -> tuple[str, int | None]:
+    """What a rename must replace for `path` to have other contents, and its mode if it is there."""
+    if path.endswith("/") or not path:
+        path = os.path.realpath(path)
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            path = os.path.realpath(path)
+            mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return path, None
+    if stat.S_ISDIR(mode):
+        raise is_a_directory(path)
+    return path, stat.S_IMODE(mode)
 
 
-def _keep_mode(target: str, descriptor: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.fchmod(descriptor, os.stat(target).st_mode & 0o7777)
+# ---- cat, copybuffer, rm
+
+
+class _Appending:
+    """A target of appends, opened by the first and then held open. What fails is cut off, and the file closed.
+
+    Not O_APPEND, which copy_file_range refuses: the path is held by this run of operations alone.
+    """
+
+    __slots__ = ("_descriptor", "_end", "_new", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._end = 0
+        self._new = False  # made here, and nothing was appended yet
+
+    def __enter__(self) -> _Appending:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _open(self) -> int:
+        if self._descriptor < 0:
+            self._descriptor, self._new = _open_or_create(self._path, os.O_WRONLY)
+            try:
+                self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
+            except OSError:
+                self._close()
+                raise
+        return self._descriptor
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def _keep(self, count: int) -> None:
+        self._end += count
+        self._new = False
+
+    def _undo(self) -> None:
+        try:
+            if self._descriptor >= 0:
+                _restore(self._descriptor, self._end, self._path if self._new else None)
+        finally:
+            self._close()
+
+    def cat(self, source: str, given_up: threading.Event) -> None:
+        """Append a file."""
+        with Source(source) as read_from:
+            descriptor = self._open()
+            try:
+                # Onto itself, it is the file as it was: to its end it would be endless.
+                itself = not read_from.complete and os.path.sameopenfile(read_from.descriptor, descriptor)
+                self._keep(read_from.move_into(descriptor, given_up, read_from.size if itself else sys.maxsize))
+            except BaseException:
+                self._undo()
+                raise
+
+    def write(self, buffers: Sequence[bytes], done: Callable[[], None]) -> None:
+        """Append buffers, with one system call if all goes well; `done` is called for each before one that fails."""
+        descriptor, at = self._open(), 0
+        try:
+            while at < len(buffers):
+                # An empty one at the head is appended whatever becomes of those behind it.
+                written = os.writev(descriptor, buffers[at : at + _BUFFERS]) if buffers[at] else 0
+                while at < len(buffers) and written >= len(buffers[at]):
+                    written -= len(buffers[at])
+                    self._keep(len(buffers[at]))
+                    done()
+                    at += 1
+                if written:  # a part of the next
+                    write_all(descriptor, memoryview(buffers[at])[written:])
+                    self._keep(len(buffers[at]))
+                    done()
+                    at += 1
+        except BaseException:
+            self._undo()
+            raise
+
+
+def _open_or_create(path: str, flags: int) -> tuple[int, bool]:
+    """A descriptor, and whether the file is new."""
+    try:
+        return os.open(path, flags | _FLAGS), False
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT | _FLAGS, 0o666), True
+
+
+def _restore(descriptor: int, size: int, new: str | None) -> None:
+    """Give a file its size back, or remove it when it is new. A pipe, which has no size, has nothing to undo."""
+    if os.fstat(descriptor).st_size != size:
+        os.ftruncate(descriptor, size)
+    if new is not None:
+        os.unlink(os.path.realpath(new))
 
 
 def cat(source: str, target: str, given_up: threading.Event) -> None:
     """Append the contents of `source` to `target`, creating it."""
-    with _open(source, os.O_RDONLY) as read_from:
-        _refuse_directory(read_from, source)
-        with _appending(target) as write_to:
-            _move(read_from, write_to, given_up)
-
-
-@contextlib.contextmanager
-def _appending(target: str) -> Iterator[int]:
-    """The target, positioned at its end; a failure cuts it back to what it was, or removes it if it was new.
-
-    Not O_APPEND, which copy_file_range refuses: the path is held by this operation alone.
-    """
-    existed = Path(target).exists()
-    with _open(target, os.O_WRONLY | os.O_CREAT) as descriptor:
-        end = os.lseek(descriptor, 0, os.SEEK_END)
-        try:
-            yield descriptor
-        except BaseException:
-            os.ftruncate(descriptor, end)
-            if not existed:
-                os.unlink(target)
-            raise
+    with _Appending(target) as appending:
+        appending.cat(source, given_up)
 
 
 def remove(target: str) -> None:
@@ -130,45 +186,27 @@ def remove(target: str) -> None:
 def write(data: bytes, target: str, position: int) -> None:
     """Append `data` to `target`, or write it at the 0-based `position` when that is not negative; creates the file."""
     if position < 0:
-        with _appending(target) as descriptor:
-            _write_all(descriptor, data)
+        with _Appending(target) as appending:
+            appending.write([data], lambda: None)
         return
-    existed = Path(target).exists()
-    with _open(target, os.O_RDWR | os.O_CREAT) as descriptor:
-        size = os.fstat(descriptor).st_size
-        before = os.pread(descriptor, len(data), position)
+    descriptor, new = _open_or_create(target, os.O_RDWR)
+    try:
+        size, before = os.fstat(descriptor).st_size, b""
         try:
             os.lseek(descriptor, position, os.SEEK_SET)
-            _write_all(descriptor, data)
+            if position < size:
+                before = os.pread(descriptor, len(data), position)
+            write_all(descriptor, data)
         except BaseException:
-            os.pwrite(descriptor, before, position)
-            os.ftruncate(descriptor, size)
-            if not existed:
-                os.unlink(target)
+            if before:
+                os.pwrite(descriptor, before, position)
+            _restore(descriptor, size, target if new else None)
             raise
+    finally:
+        os.close(descriptor)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def touched_paths(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The paths that a file operation reads and writes, made comparable; worked out once."""
-    if task.paths is None:
-        task.paths = _comparable(task.source) if task.source else (), _comparable(task.target)
-    return task.paths
-
-
-def _comparable(path: str) -> tuple[str, ...]:
-    """The name in its real folder, and what it leads to when it is a link."""
-    folder, name = os.path.split(path)
-    try:
-        named = os.path.join(os.path.realpath(folder), name)  # measured: pathlib costs 4 times as much
-        return (named, os.path.realpath(named)) if os.path.islink(named) else (named,)
-    except ValueError:  # a NUL in it: no file has that name, as the operation will find
-        return (path,)
+# ---- tasks
 
 
 def operate(task: Task, given_up: threading.Event) -> str | None:
@@ -182,17 +220,88 @@ def operate(task: Task, given_up: threading.Event) -> str | None:
             remove(task.target)
         else:
             write(task.data, task.target, task.position)
-    except Abandoned:
-        return "given up"
-    except (OSError, ValueError, OverflowError, MemoryError) as exc:
+    except _FAILURES as exc:
         return _explain(task, exc)
     return None
 
 
+def coalesces(first: Task, next: Task) -> bool:  # noqa: A002 - the one that comes next
+    """Whether `next` may be drawn together with `first`, for `operate_run`: both append to one target."""
+    return next.target == first.target and _appends(next) and _appends(first)
+
+
+def _appends(task: Task) -> bool:
+    return task.method == "cat" or (task.method == "copybuffer" and task.position < 0)
+
+
+def operate_run(tasks: Sequence[Task], given_up: threading.Event) -> list[str | None]:
+    """Do operations that coalesce, on this thread: for each what `operate` would have said, and the same contents.
+
+    The target is opened once, and all buffers between two `cat`s are written with one system call.
+    """
+    wrong: list[str | None] = []
+    with _Appending(tasks[0].target) as target:
+        while len(wrong) < len(tasks):
+            task = tasks[len(wrong)]
+            try:
+                if task.method == "cat":
+                    target.cat(task.source, given_up)
+                    wrong.append(None)
+                else:
+                    rest = itertools.takewhile(lambda each: each.method != "cat", tasks[len(wrong) :])
+                    target.write([each.data for each in rest], lambda: wrong.append(None))
+            except _FAILURES as exc:
+                wrong.append(_explain(tasks[len(wrong)], exc))
+    return wrong
+
+
 def _explain(task: Task, exc: Exception) -> str:
+    if isinstance(exc, Abandoned):
+        return "given up"
     what = f"{task.source} -> {task.target}" if task.source else task.target
     reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc) or type(exc).__name__
     return f"T.async:{task.method}: {what}: {reason}"
+
+
+def touched_paths(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The paths that a file operation reads and writes, made comparable; worked out once."""
+    if task.paths is None:
+        task.paths = _comparable(task.source) if task.source else (), _comparable(task.target)
+    return task.paths
+
+
+def touched_by_run(tasks: Sequence[Task]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The same of all operations of a run, whose one target is looked up once."""
+    of_first, writes = touched_paths(tasks[0])
+    reads = dict.fromkeys(of_first)
+    for task in tasks[1:]:
+        if task.source:
+            task.paths = task.paths or (_comparable(task.source), writes)
+            reads.update(dict.fromkeys(task.paths[0]))
+    return tuple(reads), writes
+
+
+def _comparable(path: str) -> tuple[str, ...]:
+    """The name in its folder, known by device and inode, and what it leads to when it is a link."""
+    try:
+        named = _in_folder(path)
+        if not os.path.islink(path):
+            return (named,)
+        return (named, _in_folder(os.path.realpath(path)))
+    except ValueError:  # a NUL in it: no file has that name, as the operation will find
+        return (path,)
+
+
+def _in_folder(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    if name in ("", ".", ".."):
+        path = os.path.realpath(path)
+        folder, _, name = path.rpartition("/")
+    try:  # measured: a third of what realpath costs, which looks at every folder on the way
+        status = os.stat(folder or ("/" if path.startswith("/") else "."))
+    except OSError:
+        return os.path.realpath(path)
+    return f"{status.st_dev}:{status.st_ino}/{name}"
 
 
 async def in_thread(function: Callable[[], None], executor: Executor) -> None:

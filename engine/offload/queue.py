@@ -15,9 +15,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from engine.offload.files import in_thread, operate, touched_paths
+from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run, touched_paths
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import LuaWorker, Worker, WorkerSetup, WorkerThread
 from engine.values.stats import AsyncStats
@@ -29,6 +30,10 @@ _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one w
 
 _OPERATIONS_SECONDS = 0.1  # after which a run of file operations lets those of other plugins have the thread
 
+
+_RUN_APPENDS = 256  # copybuffers done as one
+_RUN_CATS = 32  # likewise; each has a source to look up under the lock
+_RUN_BYTES = 8 << 20
 
 _LOOK_SECONDS = 0.002  # between two looks at workers that are at a pack
 _SEEN_SECONDS = 0.001  # in which a worker surely sees what was asked of it, if it comes to look
@@ -213,7 +218,7 @@ class TaskQueue:
                 if chunk[0].is_pack and not self._looking:
                     self._gate.call_threadsafe(self._look_later)
                 return tuple(value for task in chunk for value in task.crossing())
-            self._operate(chunk[0])
+            self._operate(chunk)
         return None
 
     def _drain_operations(self) -> None:
@@ -227,7 +232,7 @@ class TaskQueue:
                 drawn = self._draw(lua=False)
             if not drawn:
                 return
-            self._operate(drawn[0])
+            self._operate(drawn)
             if time.monotonic() > until:
                 return
 
@@ -238,14 +243,30 @@ class TaskQueue:
         head = self._ready[0]
         if head.is_lua:
             return self._draw_lua_tasks() if lua else []
+        run = self._coalescing()
+        paths = touched_by_run(run) if len(run) > 1 else touched_paths(head)
         self._blocked = True
-        if not self._gate.paths.acquire(*touched_paths(head), lambda: self._gate.call_threadsafe(self._unblock)):
+        if not self._gate.paths.acquire(*paths, lambda: self._gate.call_threadsafe(self._unblock)):
             return []
         self._blocked = False
-        self._ready.popleft()
-        head.phase = Phase.RUNNING
-        self._operations.add(head)
-        return [head]
+        head.paths = paths  # of all of the run, for the release
+        for task in run:
+            self._ready.popleft()
+            task.phase = Phase.RUNNING
+        self._operations.update(run)
+        return run
+
+    def _coalescing(self) -> list[Task]:
+        """The operations at the head that can be done as one: appends to the same file."""
+        run = [self._ready[0]]
+        held = len(run[0].data)
+        limit = _RUN_APPENDS if run[0].method == "copybuffer" else _RUN_CATS
+        for task in islice(self._ready, 1, limit):
+            held += len(task.data)
+            if held > _RUN_BYTES or not coalesces(run[0], task):
+                break
+            run.append(task)
+        return run
 
     def _draw_lua_tasks(self) -> list[Task]:
         """Lua tasks for one worker. A task with a timeout goes alone, so that its time is its own."""
@@ -263,16 +284,22 @@ class TaskQueue:
                 break
         return chunk
 
-    def _operate(self, task: Task) -> None:
-        """Do a file operation. On any thread."""
-        wrong = operate(task, self._given_up)
-        self._gate.paths.release(*touched_paths(task))
+    def _operate(self, run: list[Task]) -> None:
+        """Do a file operation, or several that are done as one. On any thread."""
+        wrongs = operate_run(run, self._given_up) if len(run) > 1 else [operate(run[0], self._given_up)]
+        assert run[0].paths is not None
+        self._gate.paths.release(*run[0].paths)
         with self._lock:
-            self._operations.discard(task)
-        if wrong is None:
-            self._gate.give(self, [Outcome(task, Status.DONE)])
-        else:
-            self._gate.give(self, [Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))])
+            self._operations.difference_update(run)
+        self._gate.give(
+            self,
+            [
+                Outcome(task, Status.DONE)
+                if wrong is None
+                else Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))
+                for task, wrong in zip(run, wrongs, strict=True)
+            ],
+        )
 
     def _take_results(self, slot: _Slot, flat: tuple[Any, ...]) -> None:
         """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""

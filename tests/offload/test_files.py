@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import fcntl
+import itertools
 import os
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.offload import Task, files
+from engine.offload import Task, files, moving
 
 NOT_GIVEN_UP = threading.Event()
-GIVEN_UP = threading.Event()
-GIVEN_UP.set()
 
 
 def perform(method: str, source: Any = "", target: Any = "", **fields: Any) -> str | None:
@@ -79,6 +76,27 @@ def test_copy_keeps_the_mode_of_the_target(source: Path, tmp_path: Path) -> None
     assert stat.S_IMODE(target.stat().st_mode) == 0o604
 
 
+def test_nobody_may_open_what_is_to_replace_a_private_target(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "target").touch(0o600)
+    modes: list[int] = []
+    monkeypatch.setattr(os, "fchmod", lambda descriptor, _: modes.append(os.fstat(descriptor).st_mode))
+    assert perform("copy", source, tmp_path / "target") is None
+    assert [stat.S_IMODE(mode) for mode in modes] == [0o600]
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_copy_to_a_link_follows_it(source: Path, tmp_path: Path, old: bytes | None) -> None:
+    (tmp_path / "link").symlink_to("target")
+    if old is not None:
+        (tmp_path / "target").write_bytes(old)
+    assert perform("copy", source, tmp_path / "link") is None
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+    assert listing(tmp_path) == ["link", "source", "target"]
+
+
 def test_copy_onto_itself_changes_nothing(source: Path, tmp_path: Path) -> None:
     assert perform("copy", source, source) is None
     assert source.read_bytes() == b"new \0 contents"
@@ -111,6 +129,28 @@ def test_a_directory_as_source_is_refused(tmp_path: Path, method: str) -> None:
     assert listing(tmp_path) == ["folder", "target"]
 
 
+def test_temporary_names_differ_between_threads_and_processes(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    rename = os.rename
+
+    def watched(temporary: str, target: str) -> None:
+        names.append(temporary)
+        rename(temporary, target)
+
+    monkeypatch.setattr(os, "rename", watched)
+    with ThreadPoolExecutor(8) as threads:
+        wrong = list(threads.map(lambda at: perform("copy", source, tmp_path / str(at % 5)), range(800)))
+    assert wrong == [None] * 800
+    assert len(set(names)) == 800
+    assert listing(tmp_path) == ["0", "1", "2", "3", "4", "source"]
+    monkeypatch.setattr(files, "_numbers", itertools.count())  # as a forked process has it
+    monkeypatch.setattr(os, "getpid", lambda: 2**30)
+    perform("copy", source, tmp_path / "target")
+    assert len(set(names)) == 801
+
+
 @pytest.mark.parametrize("method", ["copy", "cat"])
 @pytest.mark.parametrize("old", [None, b"old"])
 def test_a_missing_source_leaves_the_target(tmp_path: Path, method: str, old: bytes | None) -> None:
@@ -122,9 +162,22 @@ def test_a_missing_source_leaves_the_target(tmp_path: Path, method: str, old: by
     assert listing(tmp_path) == ([] if old is None else ["target"])
 
 
+def test_a_copy_shares_blocks_where_the_file_system_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(moving.SMALL + 1)
+    (tmp_path / "source").write_bytes(data)
+
+    def clone(to: int, _request: int, of: int) -> None:
+        os.write(to, os.pread(of, len(data), 0))
+
+    monkeypatch.setattr(fcntl, "ioctl", clone)
+    monkeypatch.delattr(os, "copy_file_range")
+    assert perform("copy", tmp_path / "source", tmp_path / "target") is None
+    assert (tmp_path / "target").read_bytes() == data
+
+
 @pytest.mark.parametrize("method", ["copy", "cat"])
 def test_a_big_file_in_many_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    monkeypatch.setattr(files, "_PIECE", 64 << 10)
+    monkeypatch.setattr(moving, "PIECE", 64 << 10)
     data = os.urandom((3 << 20) + 7)
     (tmp_path / "source").write_bytes(data)
     assert perform(method, tmp_path / "source", tmp_path / "target") is None
@@ -140,13 +193,15 @@ def test_from_one_file_system_to_another(elsewhere: Path, tmp_path: Path, method
 
 
 @pytest.mark.parametrize("also_sendfile", [False, True])
-@pytest.mark.parametrize("code", sorted(files._NO_KERNEL_COPY))
+@pytest.mark.parametrize("code", sorted(moving.NO_KERNEL_COPY))
 def test_where_the_kernel_does_not_copy(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, also_sendfile: bool
 ) -> None:
     def refuse(*_: Any) -> int:
         raise OSError(code, os.strerror(code))
 
+    source.write_bytes(os.urandom(moving.SMALL + 1))
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
     monkeypatch.setattr(os, "copy_file_range", refuse)
     if also_sendfile:
         monkeypatch.setattr(os, "sendfile", refuse)
@@ -181,6 +236,14 @@ def test_cat_appends_and_creates(source: Path, tmp_path: Path) -> None:
     for times in (1, 2, 3):
         assert perform("cat", source, tmp_path / "target") is None
         assert (tmp_path / "target").read_bytes() == source.read_bytes() * times
+
+
+@pytest.mark.parametrize("size", [10, 3 * moving.SMALL])
+def test_cat_onto_itself_doubles_it(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "file").write_bytes(data)
+    assert perform("cat", tmp_path / "file", tmp_path / "file") is None
+    assert (tmp_path / "file").read_bytes() == data * 2
 
 
 def test_rm_deletes_and_does_not_mind_absence(source: Path, tmp_path: Path) -> None:
@@ -239,60 +302,6 @@ def test_touched_paths_follow_links_of_folders(tmp_path: Path) -> None:
     via_link = files.touched_paths(Task(1, 0, "copy", source=f"{tmp_path}/link/a", target=f"{tmp_path}/link/b"))
     assert via_link == files.touched_paths(Task(1, 0, "copy", source=f"{tmp_path}/real/a", target=f"{tmp_path}/real/b"))
     assert files.touched_paths(Task(1, 0, "rm", target="/nul\0/file"))[1]
-
-
-# ---- given up or out of space
-
-
-@pytest.mark.parametrize("old", [None, b"old"])
-@pytest.mark.parametrize("method", [files.copy, files.cat])
-def test_a_given_up_operation_leaves_everything_as_it_was(
-    source: Path, tmp_path: Path, method: Any, old: bytes | None
-) -> None:
-    target = tmp_path / "target"
-    if old is not None:
-        target.write_bytes(old)
-    with pytest.raises(files.Abandoned):
-        method(str(source), str(target), GIVEN_UP)
-    assert listing(tmp_path) == (["source"] if old is None else ["source", "target"])
-    if old is not None:
-        assert target.read_bytes() == old
-
-
-# A process that may write files of at most 100 kB does one operation and prints what came of it.
-_LIMITED = """
-import resource, sys, threading
-from engine.offload import Task, files
-
-files._PIECE = 30_000  # so that a part is written before it fails
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-method, source, target, position = sys.argv[1:]
-task = Task(1, 0, method, source=source, target=target, data=b"n" * 150_000, position=int(position))
-print(files.operate(task, threading.Event()))
-"""
-
-
-@pytest.mark.parametrize("old", [None, 50_000], ids=["new", "old"])
-@pytest.mark.parametrize(
-    ("method", "position"), [("copy", -1), ("cat", -1), ("copybuffer", -1), ("copybuffer", 0), ("copybuffer", 40_000)]
-)
-def test_out_of_space_restores_the_target(tmp_path: Path, method: str, position: int, old: int | None) -> None:
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.write_bytes(b"n" * 150_000)
-    contents = os.urandom(old) if old else b""
-    if old:
-        target.write_bytes(contents)
-    source_argument = "" if method == "copybuffer" else str(source)
-    said = subprocess.run(
-        [sys.executable, "-c", _LIMITED, method, source_argument, str(target), str(position)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said.stdout.strip().endswith(os.strerror(errno.EFBIG))
-    assert listing(tmp_path) == (["source", "target"] if old else ["source"])
-    if old:
-        assert target.read_bytes() == contents
 
 
 async def test_a_sequence_runs_on_the_thread_of_the_executor() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.offload import Status
+from engine.offload import queue as queue_module
 from tests.offload.rig import ECHO, WAIT, HeldOperations, Hold, Rig, contents, turns
 from tests.support import eventually
 
@@ -90,7 +91,7 @@ async def test_an_operation_passes_a_running_lua_task_with_two_workers(
 async def test_operations_on_one_path_never_overlap_nor_overtake(rig: Rig, operations: HeldOperations) -> None:
     queue = rig.queue(4)
     first = rig.operation(queue, "cat", "/s1", "/t")
-    second = rig.operation(queue, "cat", "/s2", "/t")
+    second = rig.operation(queue, "copy", "/s2", "/t")
     third = rig.operation(queue, "rm", target="/elsewhere")  # behind a head that waits
     await eventually(lambda: operations.entered == [first])
     await turns()
@@ -101,6 +102,21 @@ async def test_operations_on_one_path_never_overlap_nor_overtake(rig: Rig, opera
     assert operations.entered[1] is second
     operations.let_go(second, third)
     await rig.settled()
+
+
+async def test_appends_to_one_file_are_done_as_one_run(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    whole = queue_module.operate_run
+    monkeypatch.setattr(queue_module, "operate_run", lambda run, up: runs.append(len(run)) or whole(run, up))
+    queue = rig.queue()
+    for number in range(600):
+        rig.operation(queue, "copybuffer", target=str(tmp_path / "t"), data=b"%03d\n" % number)
+    await rig.settled()
+    assert (tmp_path / "t").read_bytes() == b"".join(b"%03d\n" % number for number in range(600))
+    assert runs == [256, 256, 88]
+    assert queue.stats().completed == 600
 
 
 async def test_readers_of_one_path_run_together(rig: Rig, operations: HeldOperations) -> None:
