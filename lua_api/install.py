@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lua_api import console, regex, sqlite
 
@@ -31,6 +31,7 @@ class State(Protocol):
     def require(self, module: str) -> Any: ...
     def execute(self, source: bytes, *args: Any) -> Any: ...
     def table(self, value: Mapping[Any, Any] | Sequence[Any]) -> Any: ...
+    def limit_memory(self, more_bytes: int) -> tuple[Callable[[], None], Callable[[], None]]: ...
 
 
 Log = Callable[[int, bytes], None]
@@ -56,6 +57,16 @@ def install_plugin(state: State, settings: Mapping[str, Any], log: Log) -> Any:
     return state.require("offpath.plugin")[b"start"](state.table(settings))
 
 
+class WorkerFunctions(NamedTuple):
+    """The host's end of a worker's state, to be called on the state's thread (worker.lua)."""
+
+    drain: Callable[[float], tuple[int, bool]]
+    """Runs tasks until there are none, with the seconds that results may be held: how many were run, and whether the
+    state is spent: it has run as many as it may or has come to its limit, and there may be more tasks for another."""
+    call_hook: Callable[[int, bytes, bool], tuple[bytes, bytes] | None]
+    """Calls a function by code id and upvalues, within the memory limit or not: None, or message and traceback."""
+
+
 def install_worker(
     state: State,
     settings: Mapping[str, Any],
@@ -65,18 +76,40 @@ def install_worker(
     exchange: Callable[..., Any],
     stop_flag: int,
     progress: int,
+    report: int,
     directory: str,
     roots: Sequence[str],
-) -> Callable[[float], int]:
-    """Make a state a worker's. Returns its drain function (worker.lua), to be called on the state's thread.
+    strict_timeout: bool = False,
+    max_tasks: int | None = None,
+    memory_bytes: int | None = None,
+) -> WorkerFunctions:
+    """Make a state a worker's.
 
-    `stop_flag` and `progress` are addresses of memory that must outlive the state. At the first is a 32-bit integer: 0,
-    or 1 to end the drain run after the task it is at, or n + 1 to end the pack it is at after n tasks. At the second is
-    an offpath_progress_t (worker.lua).
+    `stop_flag`, `progress` and `report` are addresses of memory that must outlive the state. At the first is a 32-bit
+    integer: 0, or 1 to end the drain run after the task it is at, or n + 1 to end the pack it is at after n tasks; a
+    state that is spent writes to it, too. At the second is an offpath_progress_t (worker.lua). At the third is a double
+    for the bytes that the state uses.
+
+    With `strict_timeout` the state has no compiler, and a task past its time is ended. `memory_bytes` bounds what
+    scripts add to the fresh state, which must have been made with a memory limit.
     """
+    if strict_timeout:
+        state.execute(b"jit.off() jit.flush()")
     _install(state, log)
+    options: dict[str, Any] = {"strict": strict_timeout, "max_tasks": max_tasks}
+    if memory_bytes is not None:
+        options["memory_mb"] = -(-memory_bytes >> 20)
+        state.require("offpath.limits")[b"start"](*state.limit_memory(memory_bytes))
     start = state.require("offpath.worker")[b"start"]
-    drain: Callable[[float], int] = start(
-        state.table(settings), load_code, exchange, stop_flag, progress, directory.encode(), state.table(list(roots))
+    drain, call_hook = start(
+        state.table(settings),
+        load_code,
+        exchange,
+        stop_flag,
+        progress,
+        directory.encode(),
+        state.table(list(roots)),
+        report,
+        state.table(options),
     )
-    return drain
+    return WorkerFunctions(drain, call_hook)

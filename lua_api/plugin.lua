@@ -143,6 +143,22 @@ function M.start(settings)
     end
   end
 
+  -- Packs async_onload and async_onunload, for workers: code id and upvalues of each, false for one that is not there.
+  function host_end.worker_hooks()
+    local packed = {}
+    for _, name in ipairs({ "async_onload", "async_onunload" }) do
+      local fn, code, upvalues = rawget(plugin, name), false, false
+      if type(fn) == "function" then
+        guarded(name, function()
+          code, upvalues = pack(fn)
+          if not code then error(name .. " must be a Lua function, not a C function", 0) end
+        end)
+      end
+      packed[#packed + 1], packed[#packed + 2] = code or false, upvalues or false
+    end
+    return unpack(packed)
+  end
+
   -- Calls one hook of the block. True and its result, or false. `lease` is the file that async work keeps, or 0.
   function host_end.call(name, time, lease, ...)
     context.time, context.lease = time, lease

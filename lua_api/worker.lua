@@ -6,9 +6,12 @@ local ship = require("offpath.ship")
 local failure = require("offpath.failure")
 local prelude = require("offpath.prelude")
 local async = require("offpath.async")
+local deadline = require("offpath.deadline")
+local limits = require("offpath.limits")
 local now = require("offpath.monotonic").now
 
-local type, tostring, xpcall, unpack = type, tostring, xpcall, unpack
+local type, tostring, xpcall, unpack, select = type, tostring, xpcall, unpack, select
+local collectgarbage = collectgarbage
 local copy = ffi.copy
 
 local M = {}
@@ -39,9 +42,16 @@ local function outcome(value, logwarning)
   return DONE, false
 end
 
+local NO_MEMORY = "not enough memory" -- as LuaJIT raises it: no handler is called, it stays a string
+
 -- Prepares the state. `load_code(id)` gives the bytecode of a prototype, `exchange(...)` takes results and gives the next
--- tasks, `stop_flag` is the address of an integer that is not zero when a run must end. Returns the drain function.
-function M.start(settings, load_code, exchange, stop_flag, progress_place, directory, roots)
+-- tasks, `stop_flag` is the address of an integer that is not zero when a run must end, `report_place` that of a double
+-- for the bytes that the state has at the end of a run. `options`: strict, max_tasks, memory_mb (install.py).
+-- Returns drain(hold): how many tasks were run, and whether the state must not be used again, though there may be more;
+-- and call_hook(code, upvalues, limited): nothing, or message and traceback.
+function M.start(settings, load_code, exchange, stop_flag, progress_place, directory, roots, report_place, options)
+  local call_within = options.strict and deadline.start()
+  load_code, exchange = limits.unlimited(load_code), limits.unlimited(exchange)
   local names
   T, names = prelude.build(settings)
   T.async = async.unavailable()
@@ -49,13 +59,64 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
   prelude.set_path(directory, roots)
   local unpack_function = ship.unpacker(names, load_code)
 
-  local function run(code, upvalues, data)
+  local max_tasks = options.max_tasks or math.huge
+  local tasks_run, spent = 0, false
+  local no_memory = options.memory_mb and ("out of memory: the worker's limit is %d MiB"):format(options.memory_mb)
+  local pack_end = ffi.cast("volatile int32_t *", stop_flag)
+
+  -- Before the next task of a pack: the host puts the rest back, for the next state.
+  local function leave_pack()
+    if pack_end[0] == 0 then pack_end[0] = 2 end
+  end
+
+  -- Message and traceback of what xpcall gave. A state that has come to its limit runs nothing more.
+  local function parts(failed)
+    if failed ~= NO_MEMORY or not no_memory then return failure.parts(failed) end
+    spent = true
+    limits.retire()
+    leave_pack()
+    return no_memory, ""
+  end
+
+  local function run(code, upvalues, data, timeout)
+    if spent then return FAILED, no_memory, "" end
+    tasks_run = tasks_run + 1
+    if tasks_run >= max_tasks then leave_pack() end
     local ok, fn = xpcall(unpack_function, failure.handler, code, upvalues)
-    if not ok then return FAILED, failure.parts(fn) end
-    local done, value = xpcall(fn, failure.handler, data)
-    if not done then return FAILED, failure.parts(value) end
+    if not ok then return FAILED, parts(fn) end
+    local done, value, over
+    if call_within and timeout > 0 then
+      done, value, over = call_within(timeout, fn, data)
+      if over then return FAILED, "timeout", not done and select(2, parts(value)) or "" end
+    else
+      done, value = xpcall(fn, failure.handler, data)
+    end
+    if not done then return FAILED, parts(value) end
     local status, result = outcome(value, logwarning)
     return status, result, false
+  end
+
+  -- Gives the state no more tasks when it is spent.
+  if no_memory or options.max_tasks then
+    local hand_over = exchange
+    exchange = function(more, ...)
+      spent = spent or (more and tasks_run >= max_tasks)
+      if not (more and spent) then return hand_over(more, ...) end
+      if select("#", ...) > 0 then hand_over(false, ...) end
+    end
+  end
+
+  -- Runs async_onload or async_onunload.
+  local function call_hook(code, upvalues, limited)
+    local function call()
+      local ok, result = xpcall(unpack_function, failure.handler, code, upvalues)
+      if ok then
+        ok, result = xpcall(result, failure.handler)
+      end
+      if not ok then return parts(result) end
+    end
+    if limited then return limits.call(call) end
+    return call()
   end
 
   local stop = ffi.cast("const volatile int32_t *", stop_flag)
@@ -145,7 +206,7 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
   end
 
   -- Runs tasks until there are none. Results go back with the request for the next chunk, or before a task that may be slow.
-  return function(hold)
+  local function drain(hold)
     hold_seconds, since = hold, now()
     local tasks, chunk = 0, { exchange(true) }
     while chunk[1] do
@@ -169,6 +230,14 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
     end
     return tasks
   end
+
+  local report = ffi.cast("double *", report_place)
+
+  return function(hold)
+    local tasks = limits.call(drain, hold)
+    report[0] = collectgarbage("count") * 1024
+    return tasks, spent
+  end, call_hook
 end
 
 return M

@@ -338,8 +338,8 @@ class TaskQueue:
         task = slot.holding.pop(task_id, None)
         if task is None or slot.orphaned:
             return
-        if isinstance(slot.worker, LuaWorker):
-            slot.worker.end_pack()
+        assert slot.worker is not None
+        slot.worker.end_pack()
         if done < task.size:
             self._put_back(task.split(done))
 
@@ -365,24 +365,24 @@ class TaskQueue:
             idle = self._running < self.workers and not self._ready
             for slot in self._slots:
                 for task in slot.holding.values():
-                    if task.is_pack and isinstance(slot.worker, LuaWorker) and not slot.orphaned:
+                    if task.is_pack and slot.worker is not None and not slot.orphaned:
                         self._look_at(slot, slot.worker, task, idle=idle)
         self._look_later()
 
-    def _look_at(self, slot: _Slot, worker: LuaWorker, task: Task, *, idle: bool) -> None:
+    def _look_at(self, slot: _Slot, worker: Worker, task: Task, *, idle: bool) -> None:
         place = worker.place()
         held_up = slot.seen == (task.id, place)
         slot.seen = (task.id, place)
         if not held_up:
             return
         self._take_outcomes(slot, worker, task, place)
-        if idle and place + 1 < task.size:
+        if idle and 0 <= place < task.size - 1:
             worker.end_pack_after(place + 1)
             # The worker looks at this before the next task it begins. A moment later either it has said what it left,
             # or it is still at the task where the place stands: what is behind that is free.
             self._gate.loop.call_later(_SEEN_SECONDS, self._take_rest, slot, worker, task)
 
-    def _take_outcomes(self, slot: _Slot, worker: LuaWorker, task: Task, place: int) -> None:
+    def _take_outcomes(self, slot: _Slot, worker: Worker, task: Task, place: int) -> None:
         """Bring home what a worker shows of the tasks before the slow one. It will give that again, later."""
         count, outcomes = worker.outcomes()
         if worker.place() != place or count <= slot.taken[0]:
@@ -391,11 +391,11 @@ class TaskQueue:
         slot.taken = (count, len(outcomes))
         self._gate.give(self, [Outcome(task, Status.PART, outcomes[taken_bytes:], tasks=count - taken_count)])
 
-    def _take_rest(self, slot: _Slot, worker: LuaWorker, task: Task) -> None:
+    def _take_rest(self, slot: _Slot, worker: Worker, task: Task) -> None:
         with self._lock:
             if slot.holding.get(task.id) is not task or slot.orphaned:
                 return
-            begun = worker.place() + 1
+            begun = max(worker.place() + 1, 1)
             worker.end_pack_after(begun)
             if begun < task.size:
                 self._put_back(task.split(begun))
@@ -420,6 +420,8 @@ class TaskQueue:
     def _orphan(self, slot: _Slot) -> None:
         with self._lock:
             slot.orphaned = True
+            if slot.worker is not None and slot.worker.ends_at_once:
+                slot.holding.clear()  # nothing of them will come any more that could be late
         self._slots.discard(slot)
         self._running -= 1
         assert slot.worker is not None and slot.run is not None

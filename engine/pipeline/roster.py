@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.offload import Gate, Outcome, TaskQueue
-from engine.offload.worker import WorkerSetup
+from engine.offload.process import ProcessWorker
+from engine.offload.worker import LuaWorker, WorkerSetup
 from engine.pipeline.logs import ScriptLog
 from engine.plugins.blocks import Side
 from engine.plugins.loader import load_plugins, read_script
@@ -67,8 +68,8 @@ class Roster:
         plugin.slow_seconds = self._config.slow_hook_seconds
         plugin.on_slow = self._slow_hook
         plugin.on_error = self._on_error
-        plugin.queue = self._make_queue(plugin, file)
         answer = plugin.onload(self._now())
+        plugin.queue = self._make_queue(plugin, file)  # after onload, which may give async_onload its upvalues
         self._take(plugin)
         if answer is True:
             self._plugins.append(plugin)
@@ -104,18 +105,33 @@ class Roster:
 
     def _make_queue(self, plugin: Plugin, file: ScriptFile) -> TaskQueue:
         settings = self._settings(plugin.block.side)
+        options, config = plugin.description.worker_options, self._config
+        onload, onunload = plugin.worker_hooks()
+        memory_mb = options.memory_mb or config.worker_memory_mb
 
         def setup(log: Callable[[int, bytes], None], load_code: Callable[[int], bytes]) -> WorkerSetup:
-            name = f"offpath-{file.name}"
-            return WorkerSetup(name, settings, file.directory, tuple(file.roots), log, load_code)
+            return WorkerSetup(
+                name=f"offpath-{file.name}",
+                settings=settings,
+                directory=file.directory,
+                roots=tuple(file.roots),
+                log=log,
+                load_code=load_code,
+                onload=onload,
+                onunload=onunload,
+                strict_timeout=options.strict_timeout,
+                max_tasks=options.max_tasks or config.worker_tasks,
+                memory_bytes=memory_mb << 20 if memory_mb else None,
+            )
 
         queue = TaskQueue(
             self._gate,
             name=plugin.label,
-            workers=plugin.description.workers or self._config.workers or 1,
+            workers=plugin.description.workers or config.workers or 1,
             setup=setup,
             deliver=lambda outcomes: self._deliver(plugin, outcomes),
             log=self._log.writer(file.name),
+            make_worker=ProcessWorker if (options.isolation or config.async_isolation) == "process" else LuaWorker,
             on_quick=plugin.note_quick,
         )
         self._gate.add(queue)

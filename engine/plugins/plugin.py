@@ -143,6 +143,16 @@ class Plugin:
         result: bool | None = self._timed("onload", self._functions["onload"], now)
         return result
 
+    def worker_hooks(self) -> tuple[tuple[int, bytes] | None, tuple[int, bytes] | None]:
+        """async_onload and async_onunload as workers get them: code id and upvalues. The code itself is in the outbox."""
+        if not self.description.worker_options.prepares:
+            return None, None
+        load_code, load_upvalues, unload_code, unload_upvalues = self.host.lua[b"worker_hooks"]()
+        return (
+            (load_code, load_upvalues) if load_code else None,
+            (unload_code, unload_upvalues) if unload_code else None,
+        )
+
     def onunload(self, now: float) -> None:
         """Run onunload."""
         self._timed("onunload", self._functions["onunload"], now)

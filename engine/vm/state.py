@@ -69,7 +69,10 @@ class LuaState:
     """
 
     def __init__(self, *, memory_limit: int | None = None) -> None:
-        """`memory_limit` is in bytes; a call that passes it raises `LuaMemoryLimitError` and spends the state."""
+        """`memory_limit` is in bytes; a call that passes it raises `LuaMemoryLimitError` and spends the state.
+
+        0 sets none yet, for `limit_memory`.
+        """
         require_luajit()
         self._owner = threading.get_ident()
         self._runtime: Any = LuaRuntime(
@@ -115,6 +118,25 @@ class LuaState:
         """Bytes allocated by the state."""
         self._check()
         return int(self.execute(b"return collectgarbage('count') * 1024"))
+
+    def limit_memory(self, more_bytes: int) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Two functions: one puts a limit in force, so many bytes more than at its first call; one takes it away.
+
+        Of a state that was made with a limit, be it 0. In force, nothing but Lua may allocate in the state: a string
+        that Python gives to Lua past the limit makes LuaJIT jump out of Python code that holds the GIL.
+        """
+        self._check()
+        limit = 0
+
+        def put() -> None:
+            nonlocal limit
+            limit = limit or self._runtime.get_memory_used(total=True) + more_bytes
+            self._runtime.set_max_memory(limit, total=True)
+
+        def take_away() -> None:
+            self._runtime.set_max_memory(0)
+
+        return put, take_away
 
     def table(self, value: Mapping[Any, Any] | Sequence[Any]) -> Any:
         """A new Lua table with the contents of a mapping or sequence, deep. See `to_lua` for what may be in it."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.offload import queue as queue_module
-from tests.offload.rig import HeldOperations, Hold, Rig, running_rig
+from tests.offload.rig import BYTECODES, HeldOperations, Hold, Rig, running_rig
+from tests.offload.worker_rig import Exchange, Made
 from tests.support import no_threads_left
 
 
@@ -30,3 +32,18 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> HeldOperations:
     held = HeldOperations()
     monkeypatch.setattr(queue_module, "operate", held)
     return held
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Made]]:
+    """Makes workers over an exchange, and ends them with the test."""
+    made: list[Made] = []
+
+    def make(exchange: Exchange, codes: Any = BYTECODES, **fields: Any) -> Made:
+        made.append(Made(exchange, codes, **fields))
+        return made[-1]
+
+    with no_threads_left():
+        yield make
+        for each in made:
+            each.worker.close()

@@ -11,6 +11,7 @@ import pytest
 
 from engine.offload import Status
 from engine.offload import worker as worker_module
+from engine.offload.worker import WorkerFunctions
 from tests.offload.rig import APPEND, ECHO, FAIL, NOTHING, ODD, WAIT, HeldOperations, Hold, Rig, closes, contents, turns
 from tests.support import eventually
 
@@ -138,11 +139,11 @@ async def test_a_worker_that_fails_fails_only_what_it_held(rig: Rig, monkeypatch
         if len(built) > 1:
             return real(*args, exchange=exchange, **kwargs)
 
-        def drain(_hold: float) -> int:
+        def drain(_hold: float) -> tuple[int, bool]:
             exchange(True)
             raise MemoryError("the state is spent")
 
-        return drain
+        return WorkerFunctions(drain, lambda *_: None)
 
     monkeypatch.setattr(worker_module, "install_worker", install)
     queue = rig.queue(2)

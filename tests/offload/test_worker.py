@@ -10,13 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.offload.task import Status
-from engine.offload.worker import LuaWorker, WorkerSetup, WorkerThread
-from engine.vm import LuaState
-from tests.offload.rig import BYTECODES, ECHO, FAIL, INNER, NOTHING, ODD
-from tests.support import DEADLINE, SETTINGS, no_threads_left
-
-DONE, RESULT, FAILED = 0, 1, 2
+from engine.offload.worker import WorkerThread
+from tests.offload.rig import ECHO, FAIL, INNER, NOTHING, ODD
+from tests.offload.worker_rig import DONE, FAILED, RESULT, Exchange, code_of
+from tests.support import DEADLINE, no_threads_left
 
 
 @pytest.fixture
@@ -88,67 +85,6 @@ def test_nothing_of_a_job_lives_on_while_the_thread_waits(thread: WorkerThread) 
 
 
 # ---- the Lua worker
-
-
-class Exchange:
-    """Gives chunks of tasks, one a call, and writes down what comes back, with the call that brought it."""
-
-    def __init__(self, *chunks: list[tuple[int, int, bytes]]) -> None:
-        self.chunks = list(chunks)
-        self.results: dict[int, tuple[int, Any, Any]] = {}
-        self.calls: list[tuple[bool, list[int]]] = []
-        self.threads: set[str] = set()
-
-    def __call__(self, more: bool, *flat: Any) -> tuple[Any, ...] | None:
-        self.threads.add(threading.current_thread().name)
-        rows = (flat[at : at + 4] for at in range(0, len(flat), 4))
-        given = [row for row in rows if row[1] != Status.QUICK_CODE]
-        self.calls.append((more, [each[0] for each in given]))
-        self.results.update({each[0]: each[1:] for each in given})
-        if not more or not self.chunks:
-            return None
-        return tuple(value for number, code, data in self.chunks.pop(0) for value in (number, code, b"", data, 0))
-
-
-class Made:
-    """A worker over an exchange, its log lines and the codes it asked for."""
-
-    def __init__(self, exchange: Exchange, codes: dict[int, bytes] = BYTECODES) -> None:
-        self.logged: list[tuple[int, bytes]] = []
-        self.loaded: list[int] = []
-        self._codes = codes
-        setup = WorkerSetup(
-            "lua-worker", SETTINGS, "/nonexistent", (), lambda *line: self.logged.append(line), self._load_code
-        )
-        self.worker = LuaWorker(setup, exchange)
-
-    def _load_code(self, code: int) -> bytes:
-        self.loaded.append(code)
-        return self._codes[code]
-
-    def drain(self) -> int:
-        return self.worker.executor.submit(self.worker.drain).result(DEADLINE)  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def make() -> Iterator[Any]:
-    made: list[Made] = []
-
-    def make(exchange: Exchange, codes: dict[int, bytes] = BYTECODES) -> Made:
-        made.append(Made(exchange, codes))
-        return made[-1]
-
-    with no_threads_left():
-        yield make
-        for each in made:
-            each.worker.close()
-
-
-def code_of(source: str) -> bytes:
-    state = LuaState()
-    dumped: bytes = state.execute(b"return string.dump(assert(loadstring(..., '@task.lua')))", source.encode())
-    state.close()
-    return dumped
 
 
 def test_what_tasks_come_to(make: Any) -> None:

@@ -1,0 +1,92 @@
+"""A `LuaWorker` without a queue: an exchange that gives chunks of tasks, and what came back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.offload.task import PACK_CODE, Status
+from engine.offload.worker import LuaWorker, WorkerSetup
+from engine.vm import LuaState
+from tests.offload.rig import BYTECODES
+from tests.support import DEADLINE, SETTINGS
+
+DONE, RESULT, FAILED = 0, 1, 2
+
+
+def code_of(source: str) -> bytes:
+    state = LuaState()
+    dumped: bytes = state.execute(b"return string.dump(assert(loadstring(..., '@task.lua')))", source.encode())
+    state.close()
+    return dumped
+
+
+def pack_of(number: int, *tasks: tuple[int, bytes]) -> tuple[Any, ...]:
+    """A pack of tasks, code and data of each, as it crosses."""
+    state = LuaState()
+    put = state.execute(
+        b"local b = require('string.buffer').new() return function(v) return b:encode(v):tostring() end"
+    )
+    blob = b""
+    for code, data in tasks:
+        for value in (code, b"", data, 3):
+            blob = put(value)
+    del put
+    state.close()
+    return number, PACK_CODE, 0, blob, len(tasks)
+
+
+class Exchange:
+    """Gives chunks of tasks, one a call, and writes down what comes back, with the call that brought it."""
+
+    def __init__(self, *chunks: list[tuple[Any, ...]]) -> None:
+        """Of a task: id, code, data, and its timeout if it has one; of a pack, all five values that cross."""
+        self.chunks = list(chunks)
+        self.rows: list[tuple[Any, ...]] = []
+        self.results: dict[int, tuple[int, Any, Any]] = {}
+        self.calls: list[tuple[bool, list[int]]] = []
+        self.threads: set[str] = set()
+
+    def __call__(self, more: bool, *flat: Any) -> tuple[Any, ...] | None:
+        self.threads.add(threading.current_thread().name)
+        rows = (flat[at : at + 4] for at in range(0, len(flat), 4))
+        given = [row for row in rows if row[1] != Status.QUICK_CODE]
+        self.rows += given
+        self.calls.append((more, [each[0] for each in given]))
+        self.results.update({each[0]: each[1:] for each in given})
+        if not more or not self.chunks:
+            return None
+        return tuple(value for row in self.chunks.pop(0) for value in _crossing(*row))
+
+
+def _crossing(number: int, code: int, data: Any, timeout: Any = 0, *more: Any) -> tuple[Any, ...]:
+    return (number, code, data, timeout, *more) if more else (number, code, b"", data, timeout)
+
+
+class Made:
+    """A worker over an exchange, its log lines and the codes it asked for."""
+
+    def __init__(self, exchange: Exchange, codes: Mapping[int, bytes | str] = BYTECODES, **fields: Any) -> None:
+        """`codes` are bytecode or source; `fields` those of `WorkerSetup`."""
+        self.logged: list[tuple[int, bytes]] = []
+        self.loaded: list[int] = []
+        self._codes = {number: each if isinstance(each, bytes) else code_of(each) for number, each in codes.items()}
+        log = lambda *line: self.logged.append(line)  # noqa: E731
+        setup = WorkerSetup("lua-worker", SETTINGS, "/nonexistent", (), log, self._load_code, **fields)
+        self.worker = LuaWorker(setup, exchange)
+
+    def _load_code(self, code: int) -> bytes:
+        self.loaded.append(code)
+        return self._codes[code]
+
+    def on_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """What a function gives on the worker's thread."""
+        return self.worker.executor.submit(fn, *args).result(DEADLINE)
+
+    def reset(self) -> None:
+        self.on_thread(self.worker.reset)
+
+    def drain(self) -> int:
+        """One drain run: how many tasks were run."""
+        return self.on_thread(self.worker.drain)  # type: ignore[no-any-return]
