@@ -98,7 +98,7 @@ class WorkerSetup:
     max_tasks: int | None = None
     """A state is dropped when it has run so many tasks, a few more when they cross together; None for never."""
     memory_bytes: int | None = None
-    """What scripts may add to a fresh state; a task that passes it fails, and the state is dropped. None for no limit."""
+    """What scripts may add to a fresh state; a task past it fails and the state is dropped. None for no limit."""
 
 
 class Worker(Protocol):

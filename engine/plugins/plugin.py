@@ -144,7 +144,7 @@ class Plugin:
         return result
 
     def worker_hooks(self) -> tuple[tuple[int, bytes] | None, tuple[int, bytes] | None]:
-        """async_onload and async_onunload as workers get them: code id and upvalues. The code itself is in the outbox."""
+        """async_onload and async_onunload as workers get them: code id and upvalues. The code is in the outbox."""
         if not self.description.worker_options.prepares:
             return None, None
         load_code, load_upvalues, unload_code, unload_upvalues = self.host.lua[b"worker_hooks"]()
