@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run, touched_paths
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
-from engine.offload.worker import LuaWorker, Worker, WorkerSetup, WorkerThread
+from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
 from engine.values.stats import AsyncStats
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class TaskQueue:
         log: Callable[[int, bytes], None],
         make_worker: Callable[[WorkerSetup, Callable[..., Any]], Worker] = LuaWorker,
         on_quick: Callable[[int, bool], None] = lambda _code, _is_quick: None,
+        stuck_limit: int = 16,
     ) -> None:
         """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop."""
         self.name = name
@@ -76,6 +77,7 @@ class TaskQueue:
         self._deliver = deliver
         self._make_worker = make_worker
         self._on_quick = on_quick
+        self._stuck_limit = stuck_limit
         self._looking = False
         self._log = log
         self._codes: dict[int, bytes] = {}
@@ -141,6 +143,7 @@ class TaskQueue:
     def pump(self) -> None:
         """Start runs for what may start now."""
         while self._running < self.workers:
+            self._refuse_beyond_stuck()
             with self._lock:
                 if self._blocked or len(self._ready) <= self._starting:
                     return
@@ -151,6 +154,17 @@ class TaskQueue:
                 self._start_worker()
             else:
                 self._gate.start_soon(self._run_operations)
+
+    def _refuse_beyond_stuck(self) -> None:
+        """With too many threads stuck in tasks past their timeout, no other takes their place: Lua tasks fail."""
+        if not self._closing or sum(not thread.gone.is_set() for thread in self._closing) < self._stuck_limit:
+            return
+        with self._lock:
+            refused = self._draw_lua_tasks()
+        if refused:
+            message = f"no worker is left: {self._stuck_limit} threads are stuck in tasks past their timeout".encode()
+            self._settle([Outcome(task, Status.FAILED, message, tasks=task.left) for task in refused])
+            self._gate.pump_soon(self)
 
     def _start_worker(self) -> None:
         slot = self._idle_slots.pop() if self._idle_slots else _Slot()
@@ -403,7 +417,10 @@ class TaskQueue:
     # ---- timeouts
 
     def _watch(self, slot: _Slot, task: Task) -> None:
-        left = task.started + task.timeout - time.monotonic()
+        assert slot.worker is not None
+        # A worker that ends such tasks by itself gets a moment to do so.
+        grace = STRICT_GRACE_SECONDS if self._setup.strict_timeout and not slot.worker.ends_at_once else 0.0
+        left = task.started + task.timeout + grace - time.monotonic()
         self._gate.loop.call_later(max(left, 0.0), self._time_out, slot, task)
 
     def _time_out(self, slot: _Slot, task: Task) -> None:

@@ -133,6 +133,7 @@ class Roster:
             log=self._log.writer(file.name),
             make_worker=ProcessWorker if (options.isolation or config.async_isolation) == "process" else LuaWorker,
             on_quick=plugin.note_quick,
+            stuck_limit=config.stuck_threads,
         )
         self._gate.add(queue)
         return queue
