@@ -19,7 +19,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.bar_chart import Bar, Chart, Group, svg
+from benchmarks.bar_chart import Chart, bars, svg
 from benchmarks.harness import (
     Benchmark,
     BenchmarkError,
@@ -37,7 +37,8 @@ from benchmarks.machine import filesystem
 from benchmarks.probes import HookTimes, LoopLag
 from benchmarks.table import number
 from engine import Capture, Config, Engine, Subscription
-from engine.capture.synth import SynthFile, synthesize
+from engine.capture.synth import synthesize
+from engine.capture.synth_http import SynthFile
 from engine.values.records import Log
 from engine.values.stats import EngineStats
 
@@ -205,13 +206,8 @@ def _run_ratio(series: Series, way: str, other: str) -> Ratio:
 def _chart(series: Series, calls: str, repeats: int) -> Chart:
     seen = _held_ratio(series, "inline read/write", "T.async:copy")
     title = seen.text.format(number(seen.spread.median))
-    groups = [
-        Group(
-            way,
-            [Bar(name, series[way][name].median, series[way][name].low, series[way][name].high) for name in CHARTED],
-        )
-        for way in WAYS
-    ]
+    charted = [column for column in COLUMNS if column.metric in CHARTED]
+    groups = [bars(way, series[way], charted) for way in WAYS]
     return Chart(
         title[0].upper() + title[1:],
         f"Every file of a capture is copied from {HOOK}, {calls} calls a run. Bars are medians of {repeats} "

@@ -12,10 +12,13 @@ import pkgutil
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 Measures = Mapping[str, float]
 """What one run of one way came to, by metric."""
+
+
+Way = TypeVar("Way")
 
 
 class BenchmarkError(Exception):
@@ -27,6 +30,8 @@ class Options:
     """How much is to be done."""
 
     quick: bool = False
+    minutes: float = 1.0
+    """How long a benchmark goes on that has no end of its own."""
 
     @property
     def repeats(self) -> int:
@@ -75,7 +80,7 @@ class Spread:
 
 
 Series = Mapping[str, Mapping[str, Spread]]
-"""Spreads by way, then by metric."""
+"""Spreads by way, then by metric. A way may lack metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,8 @@ class Ratio:
 
     text: str
     spread: Spread
+    goal: str = ""
+    """What the engine is meant to reach, as in ``at least 20``; empty where nothing was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,10 @@ class Report:
     notes: Sequence[str] = ()
     chart: str = ""
     """An SVG, empty for none."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Ways that could not be measured here, and the command that installs what they need."""
+    failures: Sequence[str] = ()
+    """What went wrong without making the numbers worthless; they are shown, and the command fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +119,21 @@ class Benchmark:
     measures: str
     against: str
     run: Callable[[Options], Report] = field(repr=False)
+    in_all: bool = True
+    """Whether the name `all` means it, too."""
+
+    @property
+    def line(self) -> str:
+        """What it measures and against whom."""
+        return f"{self.measures}; against {self.against}"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something beside this package that a way needs, and the command that installs it."""
+
+    present: Callable[[], bool]
+    install: str
 
 
 def discover() -> dict[str, Benchmark]:
@@ -130,15 +156,30 @@ def interleave(ways: Mapping[str, Callable[[], Measures]], *, repeats: int, warm
     return {name: _spreads([each[name] for each in rounds]) for name in ways}
 
 
+def sort_out(ways: Mapping[str, Way], needs: Mapping[str, Need]) -> tuple[dict[str, Way], dict[str, str]]:
+    """The ways that can be run here, and what installs the others. `needs` are by the name of the way."""
+    missing = {name: need.install for name, need in needs.items() if name in ways and not need.present()}
+    return {name: way for name, way in ways.items() if name not in missing}, missing
+
+
+def merge(*parts: Series) -> Series:
+    """One series out of several of the same ways, each with metrics of its own."""
+    merged: dict[str, dict[str, Spread]] = {}
+    for part in parts:
+        for way, metrics in part.items():
+            merged.setdefault(way, {}).update(metrics)
+    return merged
+
+
 def _spreads(runs: Sequence[Measures]) -> dict[str, Spread]:
     return {metric: Spread(tuple(run[metric] for run in runs)) for metric in runs[0]}
 
 
-def ratio(text: str, over: Spread, under: Spread) -> Ratio:
+def ratio(text: str, over: Spread, under: Spread, *, goal: str = "") -> Ratio:
     """The ratio of two metrics, repeat by repeat. Raises `BenchmarkError` when nothing was measured below the line."""
     if not all(under.values):
         raise BenchmarkError(f"no ratio, as the lower number is zero: {text}")
-    return Ratio(text, Spread(tuple(a / b for a, b in zip(over.values, under.values, strict=True))))
+    return Ratio(text, Spread(tuple(a / b for a, b in zip(over.values, under.values, strict=True))), goal)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -153,13 +194,15 @@ def as_mapping(report: Report) -> dict[str, Any]:
     return {
         "name": report.name,
         "title": report.title,
-        "ratios": [{"text": each.text, **_summary(each.spread)} for each in report.ratios],
+        "ratios": [{"text": each.text, "goal": each.goal, **_summary(each.spread)} for each in report.ratios],
         "units": {each.metric: each.unit for each in report.columns},
         "series": {
             way: {metric: _summary(spread) for metric, spread in metrics.items()}
             for way, metrics in report.series.items()
         },
         "notes": list(report.notes),
+        "missing": dict(report.missing),
+        "failures": list(report.failures),
     }
 
 

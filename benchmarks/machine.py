@@ -31,6 +31,12 @@ def lines(description: Mapping[str, str]) -> list[str]:
     return [f"{label:<{width}}  {text}" for label, text in description.items()]
 
 
+def stolen_seconds() -> float:
+    """Processor time that the host gave to others while this machine wanted it, since it was started."""
+    _, *ticks = (_read(Path("/proc/stat")).splitlines() or ["cpu"])[0].split()
+    return int(ticks[7]) / os.sysconf("SC_CLK_TCK") if len(ticks) > 7 else 0.0
+
+
 def filesystem(path: Path) -> str:
     """The type of the file system that holds a path, or ``unknown``."""
     place, found, longest = path.resolve(), "unknown", -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.harness import Benchmark, Report, Spread
+from benchmarks.harness import Benchmark, Ratio, Report, Spread
 
 
 def number(value: float) -> str:
@@ -40,21 +40,36 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 def report_lines(report: Report) -> list[str]:
     """Ratios, then the table, then what to know about it."""
     headings, *rows = series_cells(report)
-    ratios = [f"* {each.text.format(spread(each.spread))}" for each in report.ratios]
+    ratios = [f"* {ratio_text(each)}" for each in report.ratios]
     return [f"{report.name}: {report.title}", "", *ratios, "", *table(headings, rows), "", *report.notes]
 
 
+def ratio_text(ratio: Ratio) -> str:
+    """A ratio as a sentence, with what was aimed at."""
+    goal = f" (goal: {ratio.goal})" if ratio.goal else ""
+    return ratio.text.format(spread(ratio.spread)) + goal
+
+
 def series_cells(report: Report) -> list[list[str]]:
-    """The cells of a report's table, headings first. What there is less of, ways or metrics, goes across."""
+    """The cells of a report's table, headings first. What there is less of, ways or metrics, goes across.
+
+    Ways that could not be measured say so, with what to do about it.
+    """
     cells = [["", *(column.heading for column in report.columns)]]
     for way, metrics in report.series.items():
-        cells.append([way, *(spread(metrics[column.metric]) for column in report.columns)])
-    if len(report.series) < len(report.columns):
+        cells.append([way, *(_cell(metrics.get(column.metric)) for column in report.columns)])
+    for way, install in report.missing.items():
+        cells.append([f"{way} ({install})", *["not installed"] * len(report.columns)])
+    if len(cells) - 1 < len(report.columns):
         return [list(row) for row in zip(*cells, strict=True)]
     return cells
+
+
+def _cell(values: Spread | None) -> str:
+    return "-" if values is None else spread(values)
 
 
 def list_lines(benchmarks: Mapping[str, Benchmark]) -> list[str]:
     """The benchmarks, one a line."""
     width = max(map(len, benchmarks), default=0)
-    return [f"{each.name:<{width}}  {each.measures}; against {each.against}" for each in benchmarks.values()]
+    return [f"{each.name:<{width}}  {each.line}" for each in benchmarks.values()]

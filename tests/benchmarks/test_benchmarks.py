@@ -8,13 +8,14 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import machine
+from benchmarks import machine, readme
 from benchmarks.blocking import CHARTED, INLINE, OFFLOADED, WAYS, check_copies, check_stats, held_measures, measure
 from benchmarks.harness import Benchmark, BenchmarkError, Options, Report
 from benchmarks.probes import HookTimes, LoopLag
@@ -126,7 +127,7 @@ async def test_every_call_of_the_hook_is_seen(tmp_path: Path) -> None:
 
 async def test_loop_lag_ticks_and_ends_with_its_block() -> None:
     async with LoopLag() as lag:
-        while not lag.ticks:  # noqa: ASYNC110 - a tick announces itself to nobody
+        while not lag.seconds:  # noqa: ASYNC110 - a tick announces itself to nobody
             await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -178,6 +179,7 @@ def test_runs_prints_plots_and_writes_json(
     assert given == [Options(quick=True)]
     shown = capsys.readouterr().out
     assert "\n".join(report_lines(report)) in shown
+    assert "of the processor time meanwhile" in shown
     assert f"chart: {plots / 'blocking.svg'}" in shown
     assert (plots / "blocking.svg").read_text(encoding="utf-8") == report.chart
     found = json.loads(out.read_text(encoding="utf-8"))
@@ -205,9 +207,86 @@ def test_json_into_a_missing_folder_is_refused_before_anything_runs(
     assert given == []
 
 
+def _fakes(monkeypatch: pytest.MonkeyPatch, report: Report) -> list[str]:
+    """Three benchmarks that give the small report, one of them not part of `all`; those that were run."""
+    ran: list[str] = []
+
+    def run(name: str, _options: Options) -> Report:
+        ran.append(name)
+        return replace(report, name=name)
+
+    made = [Benchmark(name, "something", "nothing", partial(run, name), name != "b") for name in ("a", "b", "c")]
+    monkeypatch.setattr(command, "discover", lambda: {each.name: each for each in made})
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [(["all"], ["a", "c"]), (["c", "all"], ["c", "a"]), (["all", "b"], ["a", "c", "b"])]
+)
+def test_all_means_those_that_have_an_end(
+    monkeypatch: pytest.MonkeyPatch, report: Report, names: list[str], expected: list[str]
+) -> None:
+    ran = _fakes(monkeypatch, report)
+    assert command.main(names) == 0
+    assert ran == expected
+
+
+def test_readme_gets_results_and_charts(monkeypatch: pytest.MonkeyPatch, report: Report, tmp_path: Path) -> None:
+    _fakes(monkeypatch, report)
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    assert command.main(["a", "b", "--readme"]) == 0
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert set(readme.old_results(text)) == {"a", "b", "c"}
+    assert "](plots/a.svg)" in text
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["a.svg", "b.svg"]
+
+
+def test_failures_are_shown_with_the_report_and_are_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], report: Report, tmp_path: Path
+) -> None:
+    _fakes(monkeypatch, replace(report, failures=["threads grew: 1, 2"]))
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    assert command.main(["a", "--readme"]) == 1
+    shown = capsys.readouterr()
+    assert "a: how long each way" in shown.out
+    assert shown.err == "benchmarks: a: threads grew: 1, 2\n"
+    assert not (tmp_path / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--readme", "--quick"], ["--readme", "--plot", "x"], ["--minutes", "0"], ["--minutes", "nan"]]
+)
+def test_options_that_make_no_sense_are_usage_errors(fake: Callable[..., list[Options]], options: list[str]) -> None:
+    given = fake(None)
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["small", *options])
+    assert stopped.value.code == 2
+    assert given == []
+
+
+def test_minutes_reach_the_benchmark(fake: Callable[..., list[Options]]) -> None:
+    given = fake(None)
+    assert command.main(["small", "--minutes", "2.5"]) == 0
+    assert given == [Options(minutes=2.5)]
+
+
+def test_without_a_folder_charts_go_to_plots(
+    fake: Callable[..., list[Options]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake(None)
+    assert command.main(["small"]) == 0
+    assert "chart: plots/small.svg" in capsys.readouterr().out
+    assert (tmp_path / "plots" / "small.svg").exists()
+
+
 def test_machine_is_described(tmp_path: Path) -> None:
     described = machine.describe()
     assert list(described) == ["cpu", "cores", "load", "kernel", "python", "luajit", "lupa", "uvloop"]
     assert all(described.values())
     assert described["luajit"].startswith("2.1")
     assert machine.filesystem(tmp_path) != "unknown"
+    assert machine.stolen_seconds() >= 0
