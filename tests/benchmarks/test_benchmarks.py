@@ -279,8 +279,8 @@ def test_without_a_folder_charts_go_to_plots(
     monkeypatch.chdir(tmp_path)
     fake(None)
     assert command.main(["small"]) == 0
-    assert "chart: plots/small.svg" in capsys.readouterr().out
-    assert (tmp_path / "plots" / "small.svg").exists()
+    assert "chart: plots/blocking.svg" in capsys.readouterr().out
+    assert (tmp_path / "plots" / "blocking.svg").exists()
 
 
 def test_machine_is_described(tmp_path: Path) -> None:
