@@ -284,7 +284,8 @@ class TaskQueue:
 
     def _draw_lua_tasks(self) -> list[Task]:
         """Lua tasks for one worker. A task with a timeout goes alone, so that its time is its own."""
-        room = _CHUNK if self.workers == 1 else 1
+        limited = self._setup.memory_bytes is not None or self._setup.max_tasks is not None
+        room = _CHUNK if self.workers == 1 and not limited else 1
         chunk: list[Task] = []
         now = time.monotonic()
         while self._ready and self._ready[0].is_lua and room > 0:
@@ -332,9 +333,15 @@ class TaskQueue:
                     self._end_pack(slot, task_id, value)
                 elif (task := slot.holding.pop(task_id, None)) is not None:
                     found = value if isinstance(value, bytes) else None
-                    outcomes.append(Outcome(task, Status(status), found, trace or b""))
+                    timed_out = status == Status.FAILED and self._is_over_its_time(task)
+                    outcomes.append(Outcome(task, Status(status), found, trace or b"", timed_out=timed_out))
         if outcomes:
             self._gate.give(self, outcomes)
+
+    def _is_over_its_time(self, task: Task) -> bool:
+        """Whether a worker with strict timeouts has ended a task, or it failed as late as that."""
+        over = task.timeout and time.monotonic() - task.started >= task.timeout
+        return bool(over and self._setup.strict_timeout)
 
     def _part(
         self, slot: _Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
