@@ -99,27 +99,28 @@ async def running(tmp_path: Path, workers: int, config: Config | None = None) ->
 
 async def test_quick_tasks_cross_in_packs_and_come_back_in_order(tmp_path: Path, packs: list[int]) -> None:
     async with running(tmp_path, 1) as runner:
-        packs.clear()
-        await runner.engine.emit("many", b"1000")
-        await runner.settled()
+        for _ in range(50):  # a task that the machine holds up is not known to be quick for a while
+            packs.clear()
+            await runner.engine.emit("many", b"1000")
+            await runner.settled()
+            line, order = await runner.told()
+            assert line == "1000 0 0"
+            assert order == [str(number) for number in range(1, 1001)]
+            if sum(packs) > 900:
+                break
         assert sum(packs) > 900
         assert len(packs) < 100
-        line, order = await runner.told()
-    assert line == "1000 0 0"
-    assert order == [str(number) for number in range(1, 1001)]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-async def test_failures_and_silence_in_a_pack(tmp_path: Path, packs: list[int], workers: int) -> None:
+async def test_failures_and_silence_in_a_pack(tmp_path: Path, workers: int) -> None:
     items = [f"{('bad', 'nil', 'x', 'y')[number % 4]}{number}" for number in range(200)]
     async with running(tmp_path, workers) as runner:
-        packs.clear()
         before = runner.engine.stats.tasks
         await runner.engine.emit("run", ",".join(items))
         await runner.settled()
         after = runner.engine.stats.tasks
         line, order = await runner.told()
-        assert packs
         errors = [each for each in runner.collector.logged("ERROR") if "onexecute" in each]
     assert line == "100 50 0"
     assert sorted(order) == sorted(item for item in items if item[0] in "xy")
@@ -129,7 +130,7 @@ async def test_failures_and_silence_in_a_pack(tmp_path: Path, packs: list[int], 
 
 
 async def test_a_slow_task_in_a_pack_holds_up_no_other_that_an_idle_worker_can_take(
-    tmp_path: Path, packs: list[int]
+    tmp_path: Path,
 ) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -169,12 +170,16 @@ for _ = 1, 50 do
     onresult = function(_, _, answer) T.loginfo(answer) end }
 end"""
     async with Engine([write(tmp_path, on_event(hook))], sinks=[collector]) as engine:
-        for base in (b"1", b"1", b"1", b"7"):
+        for _ in range(50):
             packs.clear()
-            await engine.emit("t", base)
-            await eventually(lambda: not engine.stats.tasks.pending)
-        assert packs
-    assert collector.logged() == ["2"] * 150 + ["8"] * 50
+            collector.records.clear()
+            for base in (b"1", b"7"):
+                await engine.emit("t", base)
+                await eventually(lambda: not engine.stats.tasks.pending)
+            assert collector.logged() == ["2"] * 50 + ["8"] * 50
+            if len(packs) >= 2:
+                break
+        assert len(packs) >= 2
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
