@@ -134,7 +134,7 @@ async def test_kills_from_outside_lose_and_repeat_nothing(tmp_path: Path) -> Non
         await rig.settled()
         assert rig.ids() == [task.id for task in tasks]  # each once, in order
         failed = [outcome for outcome in rig.delivered if outcome.status is Status.FAILED]
-        assert {outcome.value for outcome in failed} <= {b"worker died (signal 9)"}
+        assert all(b"worker died (signal 9)" in (outcome.value or b"") for outcome in failed)
         assert len(failed) <= 8
         written = log.read_text().split()
         assert len(set(written)) == len(written) >= 2000 - len(failed)
