@@ -86,6 +86,7 @@ class TaskQueue:
         self._ready: deque[Task] = deque()
         self._starting = 0  # runs that have drawn nothing yet
         self._blocked = False  # the head waits for a path
+        self._pack: Task | None = None  # of which a worker has not begun all: nothing behind it may start before
         self._operations: set[Task] = set()
         self._idle_slots: list[_Slot] = []
         self._slots: set[_Slot] = set()
@@ -145,7 +146,7 @@ class TaskQueue:
         while self._running < self.workers:
             self._refuse_beyond_stuck()
             with self._lock:
-                if self._blocked or len(self._ready) <= self._starting:
+                if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
                 head = self._ready[0]
                 self._starting += 1
@@ -197,6 +198,9 @@ class TaskQueue:
         with self._lock:  # a state that can't be built fails what it would have drawn, or it were tried for ever
             held = list(slot.holding.values()) or self._draw_lua_tasks()
             slot.holding.clear()
+            slot.seen, slot.taken = None, (0, 0)
+            for task in held:
+                self._all_begun(task)
         self._gate.collect(all_of_it=True)  # parts of packs that were given before
         message = f"worker failed: {failure}".encode()
         self._settle([Outcome(task, Status.FAILED, message, tasks=task.left) for task in held if task.left])
@@ -252,7 +256,7 @@ class TaskQueue:
 
     def _draw(self, *, lua: bool) -> list[Task]:
         """What a run does next: some Lua tasks, or one file operation, or nothing. On any thread, under the lock."""
-        if not self._ready:
+        if not self._ready or self._pack is not None:
             return []
         head = self._ready[0]
         if head.is_lua:
@@ -295,6 +299,8 @@ class TaskQueue:
             task.phase, task.started = Phase.RUNNING, now
             chunk.append(task)
             room -= task.size
+            if task.is_pack and self.workers > 1:
+                self._pack = task
             if task.timeout:
                 break
         return chunk
@@ -357,12 +363,19 @@ class TaskQueue:
     def _end_pack(self, slot: _Slot, task_id: int, done: int) -> None:
         """A worker has done with a pack; what it did not run goes back to the head. On its thread, under the lock."""
         task = slot.holding.pop(task_id, None)
+        self._all_begun(task)
         if task is None or slot.orphaned:
             return
         assert slot.worker is not None
         slot.worker.end_pack()
         if done < task.size:
             self._put_back(task.split(done))
+
+    def _all_begun(self, task: Task | None) -> None:
+        """What is behind a pack may start. On any thread, under the lock."""
+        if task is not None and task is self._pack:
+            self._pack = None
+            self._gate.call_threadsafe(self.pump)
 
     def _put_back(self, rest: Task) -> None:
         """The rest of a pack, for another worker. On any thread, under the lock."""
@@ -383,7 +396,7 @@ class TaskQueue:
         """Look for workers that are at the same task of a pack as the last time."""
         self._looking = False
         with self._lock:
-            idle = self._running < self.workers and not self._ready
+            idle = self._running < self.workers
             for slot in self._slots:
                 for task in slot.holding.values():
                     if task.is_pack and slot.worker is not None and not slot.orphaned:
@@ -420,6 +433,7 @@ class TaskQueue:
             worker.end_pack_after(begun)
             if begun < task.size:
                 self._put_back(task.split(begun))
+            self._all_begun(task)
 
     # ---- timeouts
 
@@ -444,6 +458,8 @@ class TaskQueue:
     def _orphan(self, slot: _Slot) -> None:
         with self._lock:
             slot.orphaned = True
+            for task in slot.holding.values():
+                self._all_begun(task)
             if slot.worker is not None and slot.worker.ends_at_once:
                 slot.holding.clear()  # nothing of them will come any more that could be late
         self._slots.discard(slot)
