@@ -16,7 +16,9 @@ local copy = ffi.copy
 
 local M = {}
 
-local QUICK = 0.0002 -- seconds; a task over sooner is expected to be so the next time
+-- Seconds. Tasks of a code that take less on average are expected to be over in no time. One that takes longer counts as
+-- OUTLIER: a thread that was preempted in the middle of a quick task says nothing about the next one.
+local QUICK, OUTLIER, WEIGHT = 0.0002, 0.0016, 1 / 16
 
 -- How a task ended, as async.lua knows it; and what else goes back (Status in task.py): outcomes of a part of a pack, a
 -- failure in one, the end of one, and whether a code is quick.
@@ -122,7 +124,7 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
   local stop = ffi.cast("const volatile int32_t *", stop_flag)
   local progress = ffi.cast(progress_ptr_t, progress_place)
   local hold_seconds = 0
-  local quick = {} -- by code: whether its last run was over in no time
+  local quick, average = {}, {} -- by code: whether its tasks are over in no time, and the seconds that they take
 
   -- What goes back next: task id, status, value, traceback, four by four.
   local results, count, since = {}, 0, 0
@@ -140,7 +142,11 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
 
   -- Notes how long a run of a code took, and tells the host when that changes what is expected of it.
   local function learn(code, seconds)
-    local is_quick = seconds < QUICK
+    if seconds > OUTLIER then seconds = OUTLIER end
+    local before = average[code] or seconds
+    local expected = before + (seconds - before) * WEIGHT
+    average[code] = expected
+    local is_quick = expected < QUICK
     if quick[code] == is_quick then return end
     quick[code] = is_quick
     add(code, QUICK_CODE, is_quick, false)
@@ -148,7 +154,10 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
 
   -- Results of tasks before it are given at once: nobody can take them away while it runs.
   local function run_one(id, code, upvalues, data, timeout, began)
-    if count > 0 then give(false) end
+    if count > 0 then
+      give(false)
+      began = now()
+    end
     add(id, run(code, upvalues, data, timeout))
     local ended = now()
     learn(code, ended - began)
@@ -185,20 +194,22 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
       if part > 0 and (not quick[code] or began - since > hold_seconds or shown > ROOM / 2) then
         give_part(id)
         give(false)
+        began = now()
       end
       local status, value, trace = run(code, upvalues, data, 0)
       if wants ~= 0 then outcomes:encode(skip + place):encode(status):encode(value) end
       if status == FAILED then add(id, FAILED_IN_PACK, value, trace) end
       part, done = part + 1, done + 1
+      local ended = now()
+      learn(code, ended - began)
+      began = ended
       if #outcomes <= ROOM then
         show()
       else -- a large result: it goes at once
         give_part(id)
         give(false)
+        began = now()
       end
-      local ended = now()
-      learn(code, ended - began)
-      began = ended
     end
     give_part(id)
     add(id, PACK_END, done, false)
