@@ -35,6 +35,8 @@ _RUN_APPENDS = 256  # copybuffers done as one
 _RUN_CATS = 32  # likewise; each has a source to look up under the lock
 _RUN_BYTES = 8 << 20
 
+_LINGER_SECONDS = 0.002  # that a run waits for more: to wake it costs a fifth of what a new one does
+
 _LOOK_SECONDS = 0.002  # between two looks at workers that are at a pack
 _SEEN_SECONDS = 0.001  # in which a worker surely sees what was asked of it, if it comes to look
 
@@ -42,13 +44,16 @@ _SEEN_SECONDS = 0.001  # in which a worker surely sees what was asked of it, if 
 class _Slot:
     """A worker and what it has in hand. Shared with the worker's thread, under the queue's lock."""
 
-    __slots__ = ("fresh", "holding", "orphaned", "run", "seen", "taken", "worker")
+    __slots__ = ("fresh", "holding", "lingers", "orphaned", "run", "seen", "taken", "wake", "worker")
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
         self.holding: dict[int, Task] = {}
         self.orphaned = False
-        self.fresh = False  # its run has drawn nothing yet
+        self.fresh = False  # its run has drawn nothing yet, since it began or was woken
+        self.lingers = False  # its run waits for more
+        self.wake = threading.Lock()  # released to wake it
+        self.wake.acquire()
         self.run: asyncio.Future[int] | None = None
         self.seen: tuple[int, int] | None = None  # task and place in it at the last look
         self.taken = (0, 0)  # of the part that the worker gives next: tasks and bytes that were taken before
@@ -89,6 +94,7 @@ class TaskQueue:
         self._pack: Task | None = None  # of which a worker has not begun all: nothing behind it may start before
         self._operations: set[Task] = set()
         self._idle_slots: list[_Slot] = []
+        self._lingering: list[_Slot] = []
         self._slots: set[_Slot] = set()
         self._running = 0
         self._given_up = threading.Event()
@@ -143,10 +149,14 @@ class TaskQueue:
 
     def pump(self) -> None:
         """Start runs for what may start now."""
-        while self._running < self.workers:
+        while True:
             self._refuse_beyond_stuck()
             with self._lock:
                 if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
+                    return
+                if self._wake_one():
+                    continue
+                if self._running >= self.workers:
                     return
                 head = self._ready[0]
                 self._starting += 1
@@ -155,6 +165,16 @@ class TaskQueue:
                 self._start_worker()
             else:
                 self._gate.start_soon(self._run_operations)
+
+    def _wake_one(self) -> bool:
+        """Let a run that waits for more go on. Under the lock."""
+        if not self._lingering:
+            return False
+        slot = self._lingering.pop()
+        slot.lingers, slot.fresh = False, True
+        self._starting += 1
+        slot.wake.release()
+        return True
 
     def _refuse_beyond_stuck(self) -> None:
         """With too many threads stuck in tasks past their timeout, no other takes their place: Lua tasks fail."""
@@ -228,7 +248,12 @@ class TaskQueue:
                 chunk = self._draw(lua=True)
                 if chunk and chunk[0].is_lua:
                     slot.holding.update((task.id, task) for task in chunk)
+                slot.lingers = not chunk
+                if slot.lingers:
+                    self._lingering.append(slot)
             if not chunk:
+                if self._linger(slot):
+                    continue
                 return None
             if chunk[0].is_lua:
                 if chunk[0].timeout:
@@ -238,6 +263,17 @@ class TaskQueue:
                 return tuple(value for task in chunk for value in task.crossing())
             self._operate(chunk)
         return None
+
+    def _linger(self, slot: _Slot) -> bool:
+        """Wait a moment for more. Whether there is."""
+        if slot.wake.acquire(timeout=_LINGER_SECONDS):
+            return True
+        with self._lock:
+            if slot.lingers:
+                slot.lingers = False
+                self._lingering.remove(slot)
+                return False
+        return slot.wake.acquire()  # it was woken just now
 
     def _drain_operations(self) -> None:
         """Do the file operations at the head, for a while. On a file thread."""
