@@ -321,12 +321,9 @@ function M.unpacker(names, load_code)
     made[code] = known
   end
 
-  -- The function that `code` and `upvalues` describe.
-  return function(code, upvalues)
-    local fn = again(made[code], upvalues)
-    if fn then return fn end
+  local function build(code, upvalues)
     if upvalues == "" then
-      fn = instantiate(code)
+      local fn = instantiate(code)
       keep(code, upvalues, fn)
       return fn
     end
@@ -380,6 +377,11 @@ function M.unpacker(names, load_code)
     end
     if #nodes == 1 then keep(code, upvalues, nodes[1]) end
     return nodes[1]
+  end
+
+  -- The function that `code` and `upvalues` describe. No closures are made here: LuaJIT compiles no function that makes some.
+  return function(code, upvalues)
+    return again(made[code], upvalues) or build(code, upvalues)
   end
 end
 
