@@ -7,6 +7,7 @@
 local effects = require("offpath.effects")
 local failure = require("offpath.failure")
 local buffers = require("offpath.buffer")
+local inflight = require("offpath.inflight")
 local string_buffer = require("string.buffer")
 
 local xpcall = xpcall
@@ -54,7 +55,8 @@ end
 -- callbacks and the `lease` of the running hook; `pack` ships a function (ship.lua).
 function M.new(context, pack, limit)
   local async = {}
-  local tasks, last_id, pending, rejected = {}, 0, 0, 0
+  local last_id, pending, rejected = 0, 0, 0
+  local put_entry, take_entry = inflight.new()
   local quick = {} -- by code id
   local pack_stream, pack_first, pack_count, last = string_buffer.new(), 0, 0, nil
 
@@ -143,7 +145,7 @@ function M.new(context, pack, limit)
     if not code then error("T.async:schedule: 'onexecute' must be a Lua function, not a C function", 2) end
     if not admit() then return nil, "queue full" end
     local id, wants = last_id, want(entry)
-    if wants ~= 0 then tasks[id] = entry end
+    if wants ~= 0 then put_entry(id, entry) end
     if quick[code] and timeout == 0 and context.lease == 0 then return join_pack(id, wants, code, upvalues, data) end
     flush_pack()
     context.put(effects.SCHEDULE, 7, id, context.lease, wants, code, upvalues, data, timeout)
@@ -176,8 +178,7 @@ function M.new(context, pack, limit)
   end
 
   local function complete_one(id, status, value)
-    local entry = tasks[id]
-    tasks[id] = nil
+    local entry = take_entry(id)
     if entry and status == RESULT and entry.onresult then
       call_back("onresult", entry.onresult, entry, value)
     elseif entry and status == FAILED and entry.onerror then
