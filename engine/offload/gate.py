@@ -60,6 +60,7 @@ class Gate:
         self._given: deque[Callable[[], None]] = deque()
         self._armed = False
         self._to_pump: dict[TaskQueue, None] = {}
+        self._collecting = False
         self._progress = asyncio.Event()
         self._marks: list[_HighWater] = []
 
@@ -118,8 +119,8 @@ class Gate:
     # ---- loop thread
 
     def pump_soon(self, queue: TaskQueue) -> None:
-        """Pump a queue at the end of this turn of the loop, once however many tasks it got."""
-        if not self._to_pump:
+        """Pump a queue when what came is collected, or in this turn of the loop; once however many tasks it got."""
+        if not self._to_pump and not self._collecting:
             self.loop.call_soon(self._pump)
         self._to_pump[queue] = None
 
@@ -138,12 +139,16 @@ class Gate:
     def collect(self, *, all_of_it: bool = False) -> None:
         """Run what was given, for a slice of time; the rest follows in the next turn of the loop."""
         until = time.monotonic() + (math.inf if all_of_it else _SLICE_SECONDS)
-        while self._given:
-            self._given.popleft()()
-            if time.monotonic() > until:
-                break
+        self._collecting = True
+        try:
+            while self._given:
+                self._given.popleft()()
+                if time.monotonic() > until:
+                    break
+        finally:
+            self._collecting = False
         self._progress.set()
-        self.look_at_marks()
+        self._pump()
         if not self._given:
             return
         with self._lock:
