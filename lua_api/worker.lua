@@ -10,6 +10,7 @@ local deadline = require("offpath.deadline")
 local limits = require("offpath.limits")
 local now = require("offpath.monotonic").now
 
+local rshift = bit.rshift
 local type, tostring, xpcall, unpack, select = type, tostring, xpcall, unpack, select
 local collectgarbage = collectgarbage
 local copy = ffi.copy
@@ -28,12 +29,17 @@ local PART, FAILED_IN_PACK, PACK_END, QUICK_CODE = 4, 5, 6, 7
 local PACK = 0 -- the code id that stands for a pack: its upvalues are how many to skip, its timeout how many there are
 
 -- What the host may look at while a task runs: the place in the pack of the task that was begun last, and the outcomes of the
--- tasks before it that were not given yet. They are copied here, so that a slow task does not hold them up.
+-- tasks before it that were not given yet. They are copied here, so that a slow task does not hold them up. And how long
+-- tasks took, in all and as counts in buckets that double from 1 µs (histogram.py).
 ffi.cdef([[
-typedef struct { int32_t place; int32_t count; int32_t bytes; uint8_t outcomes[65536]; } offpath_progress_t;
+typedef struct {
+  int32_t place; int32_t count; int32_t bytes; uint8_t outcomes[65536]; double run_seconds; double run_counts[28];
+} offpath_progress_t;
+typedef union { double value; uint32_t words[2]; } offpath_double_t;
 ]])
 local progress_ptr_t = ffi.typeof("volatile offpath_progress_t *")
-local ROOM = 65536
+local ROOM, LAST_BUCKET = 65536, 27
+local double = ffi.new("offpath_double_t")
 
 -- A result crosses as a string; a number becomes one. Other types have no meaning and are said so, once a task.
 local function outcome(value, logwarning)
@@ -140,8 +146,18 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
     return exchange(more, unpack(given, 1, given_count))
   end
 
+  -- Counts how long a task took. The exponent of the double is its bucket.
+  local function count_run(seconds)
+    double.value = seconds * 1e6
+    local bucket = rshift(double.words[1], 20) - 1022
+    if bucket < 0 then bucket = 0 elseif bucket > LAST_BUCKET then bucket = LAST_BUCKET end
+    progress.run_counts[bucket] = progress.run_counts[bucket] + 1
+    progress.run_seconds = progress.run_seconds + seconds
+  end
+
   -- Notes how long a run of a code took, and tells the host when that changes what is expected of it.
   local function learn(code, seconds)
+    count_run(seconds)
     if seconds > OUTLIER then seconds = OUTLIER end
     local before = average[code] or seconds
     local expected = before + (seconds - before) * WEIGHT

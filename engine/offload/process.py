@@ -26,12 +26,14 @@ from engine.offload.process_wire import (
     BrokenFrameError,
     GoneError,
     Kind,
+    Progress,
     Shared,
     Value,
     share,
 )
 from engine.offload.task import PACK_CODE, Status
 from engine.offload.worker import WorkerSetup, WorkerThread
+from engine.values.histogram import Histogram
 
 _FRAME_BYTES = 1 << 20  # tasks per frame: what a child with a memory limit must hold beside the one it runs
 _GRACE_SECONDS = 0.7  # for a process that was asked to end; the gate waits a second for threads
@@ -83,6 +85,11 @@ class ProcessWorker:
     def memory_bytes(self) -> int:
         """What the state used at the end of the last drain run, 0 before there was one. From any thread."""
         return int(self._shared.report)
+
+    def run_times(self) -> Histogram:
+        """How long the tasks took that were run, in all processes. From any thread."""
+        progress: Progress = self._shared.progress
+        return progress.run_times()
 
     def drain(self) -> int:
         """Run tasks until `exchange` gives none; how many were run. Raises `WorkerDiedError`."""

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from engine.values.errors import EngineError
+from engine.values.histogram import BUCKETS, Histogram
 from engine.vm import LuaState
 from engine.vm.state import LuaError, LuaMemoryError, text
 from lua_api import install_worker
@@ -111,11 +112,26 @@ class Worker(Protocol):
     ends_at_once: bool
     """Whether `stop` ends what runs: of a process, not of a thread."""
 
+    @property
+    def tasks_run(self) -> int:
+        """Tasks that were run. From any thread."""
+
+    @property
+    def states_built(self) -> int:
+        """How many states there were. From any thread."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the state used at the end of the last drain run, 0 before there was one. From any thread."""
+
     def place(self) -> int:
         """Place in the pack of the task that was begun last, -1 before the first. From any thread."""
 
     def outcomes(self) -> tuple[int, bytes]:
         """How many tasks of the pack have ended whose outcomes were not given yet, and these. From any thread."""
+
+    def run_times(self) -> Histogram:
+        """How long the tasks took that were run. From any thread."""
 
     def end_pack_after(self, count: int) -> None:
         """Let the worker leave a pack when it has run so many tasks of it, at least one. From any thread."""
@@ -144,7 +160,13 @@ class Progress(ctypes.Structure):
         ("count", ctypes.c_int32),
         ("bytes", ctypes.c_int32),
         ("outcomes", ctypes.c_uint8 * 65536),
+        ("run_seconds", ctypes.c_double),
+        ("run_counts", ctypes.c_double * BUCKETS),
     ]
+
+    def run_times(self) -> Histogram:
+        """How long tasks took."""
+        return Histogram(tuple(map(int, self.run_counts)), self.run_seconds)
 
 
 class LuaWorker:
@@ -174,6 +196,10 @@ class LuaWorker:
     def memory_bytes(self) -> int:
         """What the state used at the end of the last drain run, 0 before there was one. From any thread."""
         return int(self._report.value)
+
+    def run_times(self) -> Histogram:
+        """How long the tasks took that were run. From any thread."""
+        return self._progress.run_times()
 
     def drain(self) -> int:
         """Run tasks until `exchange` gives none, or until the state is spent; how many were run. An executor job.
