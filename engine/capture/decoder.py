@@ -15,6 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import lua_api
 from engine.capture.source import MappedCapture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow
@@ -23,7 +24,7 @@ from engine.vm.state import LuaState
 
 _EVENT: Final = struct.Struct("<dqqIIBBxxiii")  # offpath_event_t in layouts.lua
 _ROW: Final = struct.Struct("<16s16sHHBBxxixxxxddddddd")  # offpath_row_t
-_COUNTERS: Final = struct.Struct("<18d")  # offpath_counters_t, in the order of DecodeStats
+_COUNTERS: Final = struct.Struct("<24d")  # offpath_counters_t, in the order of DecodeStats
 
 _EVENT_ROOM: Final = 4096  # events, and
 _ARENA_ROOM: Final = 4 << 20  # payload bytes after which a batch ends early
@@ -77,13 +78,20 @@ class Batch(NamedTuple):
     time: float
     """Stream time in seconds: the latest time stamp so far."""
     events: list[StreamEvent]
+    frames: int = 0
+    """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
+    0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
+    frame_count: int = 0
 
 
 class Decoder:
     """Decodes one capture after another into one flow table. It owns a Lua state: use it on the thread that made it."""
 
-    def __init__(self, limits: CaptureLimits, *, streams: bool = True) -> None:
-        """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made."""
+    def __init__(self, limits: CaptureLimits, *, streams: bool = True, frames: bool = False) -> None:
+        """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made.
+
+        `frames=True` leaves the dissected packets of each step in memory, for `Batch.frames`.
+        """
         self._limits = limits
         self._capture: MappedCapture | None = None
         self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
@@ -93,19 +101,22 @@ class Decoder:
         held = max(1, min(limits.out_of_order_bytes, held_total))
         pieces = min(max(held // _BYTES_PER_PIECE, _LEAST_PIECES), _MOST_PIECES)
         # One packet may end a stream and so free both of its held lists, each one segment over its limit:
-        # per piece one event for it and one for the hole before it.
-        spare_pieces = 4 * pieces + 64
+        # per piece one event for it and one for the hole before it. A segment of a fragmented datagram is many pieces.
+        spare_pieces = 4 * pieces + 256
         event_bytes = (_EVENT_ROOM + 2 * spare_pieces) * _EVENT.size
         self._arena = mmap.mmap(-1, _ARENA_ROOM + 2 * held + 8 * _LONGEST_PACKET)
         self._events = mmap.mmap(-1, event_bytes)
         self._events_view = memoryview(self._events)
         self._state: LuaState | None = LuaState()
         self._state.add_modules("capture", Path(__file__).parent)
+        self._state.add_modules("offpath", Path(lua_api.__file__).parent)
         module = self._state.require("capture.decoder")
         self._lua: dict[str, Any] = {
             name: module[name.encode()] for name in ("configure", "begin", "step", "finish", "ignore", "flow_run")
         }
-        self._counters: int = self._lua["configure"](
+        self._names = module[b"protocol_names"]().decode().split("\n")
+        self._last_layers: dict[str, int] = {}
+        addresses: tuple[int, int, int] = self._lua["configure"](
             self._state.table(
                 {
                     "events": _address(self._events),
@@ -126,10 +137,21 @@ class Decoder:
                     "idle": limits.idle_seconds,
                 }
             ),
-            limits.flows,
+            self._state.table(
+                {
+                    "flows": limits.flows,
+                    "tunnels": limits.tunnels,
+                    "fragments": {
+                        "datagrams": max(1, limits.fragmented_datagrams),
+                        "bytes": limits.fragment_bytes,
+                        "seconds": limits.fragment_seconds,
+                    },
+                }
+            ),
             int.from_bytes(os.urandom(4), "little"),
-            streams,
+            self._state.table({"streams": streams, "frames": frames}),
         )
+        self._counters, self._layers, self._frames = addresses
 
     def begin(self, capture: MappedCapture) -> None:
         """Decode this capture from now on. It must stay open until `finish` is done.
@@ -197,11 +219,22 @@ class Decoder:
             self._last_stats = DecodeStats(*map(int, values))
         return self._last_stats
 
+    def layers(self) -> dict[str, int]:
+        """In how many packets each protocol was a layer, by its name in `lua_api/protocols.lua`, so far or in all.
+
+        Of a packet in a tunnel, a protocol that is inside and outside counts once.
+        """
+        if self._state is not None:
+            counts = (ctypes.c_double * (len(self._names) + 1)).from_address(self._layers)
+            self._last_layers = {name: int(counts[number]) for number, name in enumerate(self._names, 1)}
+        return {name: packets for name, packets in self._last_layers.items() if packets}
+
     def close(self) -> None:
         """Free the Lua state and the buffers, on the thread that made them. Idempotent."""
         if self._state is None:
             return
         self.stats()
+        self.layers()
         self._lua.clear()
         self._state.close()
         self._state = None
@@ -218,8 +251,8 @@ class Decoder:
         for stream in self._over:
             self._opened.pop(stream, None)
         self._over.clear()
-        events, packets, done, time = self._lua[name](*args)
-        return Batch(packets, done, float(time), self._read_events(events))
+        events, packets, done, time, frames = self._lua[name](*args)
+        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames)
 
     def _read_events(self, number: int) -> list[StreamEvent]:
         arena = self._arena

@@ -1,11 +1,16 @@
 -- Bytes that wait behind a hole, as an ordered list for each direction of a stream. A piece is a stretch of the mapped
--- capture, never a copy. Sequence numbers in one list must lie within 2^30 of each other, or their order means nothing.
+-- capture, or a copy of bytes that go with their batch. Sequence numbers in one list must lie within 2^30 of each other,
+-- or their order means nothing.
 local bit = require("bit")
 local layouts = require("capture.layouts")
+local memory = require("capture.memory")
 
-local M = {}
+local M = {
+  NOT_CAPTURED = -2 ^ 50,     -- address of bytes that are known to be missing
+}
 
 local tobit, min = bit.tobit, math.min
+local is_scratch, keep, release, NOT_CAPTURED = memory.is_scratch, memory.keep, memory.release, M.NOT_CAPTURED
 local pool = layouts.pool(layouts.held_t, 12)
 local piece_at, reserve = pool.at, pool.reserve
 local made_pieces, free_piece = 0, 0
@@ -27,10 +32,10 @@ local function new_piece()
   return index
 end
 
-local function insert(half, prev, next, seq, length, offset, now)
+local function insert(half, prev, next, seq, length, address, now)
   local index = new_piece()
   local piece = piece_at(index)
-  piece.seq, piece.length, piece.offset, piece.prev, piece.next = seq, length, offset, prev, next
+  piece.seq, piece.length, piece.address, piece.prev, piece.next = seq, length, address, prev, next
   -- A hole in front of this piece is at least as old as the pieces behind it.
   piece.since = next ~= 0 and piece_at(next).since or now
   if prev ~= 0 then piece_at(prev).next = index else half.first = index end
@@ -38,6 +43,17 @@ local function insert(half, prev, next, seq, length, offset, now)
   half.held, half.pieces = half.held + length, half.pieces + 1
   total.bytes = total.bytes + length
   return index
+end
+
+-- The same for bytes that go with their batch: as copies, or as missing ones when there is no room for these.
+local function insert_copies(half, prev, next, seq, length, address, now)
+  while length > 0 do
+    local copy, copied = keep(address, length)
+    prev = insert(half, prev, next, seq, copied or length, copy or NOT_CAPTURED, now)
+    if not copy then return prev end
+    seq, length, address = tobit(seq + copied), length - copied, address + copied
+  end
+  return prev
 end
 
 -- Takes the first piece out of the list.
@@ -48,12 +64,14 @@ function M.drop_first(half)
   if half.first ~= 0 then piece_at(half.first).prev = 0 else half.last = 0 end
   half.held, half.pieces = half.held - piece.length, half.pieces - 1
   total.bytes, total.pieces = total.bytes - piece.length, total.pieces - 1
+  release(piece.address)
   piece.next, free_piece = free_piece, index
 end
 
 -- Holds the bytes from `seq` on that no held piece has yet: the first copy wins. Returns how many those were.
--- `offset` is where they lie in the mapping, negative when they were not captured.
-function M.hold(half, seq, length, offset, now)
+-- `address` is where they lie, negative when they were not captured.
+function M.hold(half, seq, length, address, now)
+  local put = is_scratch(address) and insert_copies or insert
   -- From the back: behind a hole, segments mostly come in order.
   local prev = half.last
   while prev ~= 0 and tobit(piece_at(prev).seq - seq) > 0 do prev = piece_at(prev).prev end
@@ -62,19 +80,19 @@ function M.hold(half, seq, length, offset, now)
     local piece = piece_at(prev)
     next = piece.next
     local known = tobit(piece.seq + piece.length - seq)
-    if known > 0 then seq, length, offset = tobit(seq + known), length - known, offset + known end
+    if known > 0 then seq, length, address = tobit(seq + known), length - known, address + known end
   end
   local kept = 0
   while length > 0 do
     local free = length
     if next ~= 0 then free = min(length, tobit(piece_at(next).seq - seq)) end
     if free > 0 then
-      prev = insert(half, prev, next, seq, free, offset, now)
+      prev = put(half, prev, next, seq, free, address, now)
       kept = kept + free
     end
     if next == 0 then break end
     local known = free + piece_at(next).length
-    seq, length, offset = tobit(seq + known), length - known, offset + known
+    seq, length, address = tobit(seq + known), length - known, address + known
     prev, next = next, piece_at(next).next
   end
   return kept

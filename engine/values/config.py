@@ -27,6 +27,14 @@ class CaptureLimits:
     """The same over all connections."""
     gap_wait_seconds: float = 3.0
     """Stream time after which a hole that data waits behind becomes a gap."""
+    fragmented_datagrams: int = 1_024
+    """IP datagrams whose fragments wait for one another; past it the oldest is given up."""
+    fragment_bytes: int = 16 << 20
+    """Bytes of fragments that wait; past it likewise."""
+    fragment_seconds: float = 30.0
+    """Stream time after which a datagram that is not complete is given up."""
+    tunnels: int = 8
+    """Tunnels inside of one another that a packet is followed into; 16 at most."""
     idle_seconds: float = 300.0
     """Stream time without a packet after which a TCP connection counts as ended."""
     header_bytes: int = 65_536

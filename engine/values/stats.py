@@ -18,12 +18,24 @@ class DecodeStats:
     cut: int = 0
     """Packets shorter in the capture than on the wire."""
     decoded: int = 0
-    """Packets with a readable IP header."""
+    """Packets with a readable network header, IP or ARP."""
     malformed: int = 0
     """Packets and capture records that lie about their lengths or end too early."""
     undecoded: int = 0
     """Packets of a link type or network protocol that is not decoded."""
     fragments: int = 0
+    """IP fragments. fragments = held + reassembled + dropped + timed out."""
+    fragments_held: int = 0
+    """Waiting for others of their datagram."""
+    fragments_reassembled: int = 0
+    fragments_dropped: int = 0
+    """Repeated, contradicting others, or given up at a limit."""
+    fragments_timed_out: int = 0
+    """Of datagrams that were not complete in time, or when the capture ended."""
+    datagrams: int = 0
+    """Put together from fragments."""
+    too_deep: int = 0
+    """Packets with more tunnels than are followed, or more layers than are listed."""
     flows: int = 0
     flows_rejected: int = 0
     """Packets not counted to a flow because the table was full."""
