@@ -26,8 +26,9 @@ local function like_ipv4(p, o, captured, wire)
   return band(p[o], 15) >= 5 and total >= 20 and o + total <= wire
 end
 
+-- Nearly any bytes could be an IPv6 header: this one must end where the packet does. Few are so short as to be padded.
 local function like_ipv6(p, o, captured, wire)
-  return o + 40 > captured or o + 40 + be16(p, o + 4) <= wire
+  return o + 40 > captured or o + 40 + be16(p, o + 4) == wire
 end
 
 local function pseudowire(p, o, captured, wire, packet)
