@@ -69,9 +69,10 @@ function M.drop_first(half)
 end
 
 -- Holds the bytes from `seq` on that no held piece has yet: the first copy wins. Returns how many those were.
--- `address` is where they lie, negative when they were not captured.
-function M.hold(half, seq, length, address, now)
-  local put = is_scratch(address) and insert_copies or insert
+-- `address` is where they lie, negative when they were not captured; `waits` is false when all that is new of them is
+-- drained at once.
+function M.hold(half, seq, length, address, now, waits)
+  local put = waits and is_scratch(address) and insert_copies or insert
   -- From the back: behind a hole, segments mostly come in order.
   local prev = half.last
   while prev ~= 0 and tobit(piece_at(prev).seq - seq) > 0 do prev = piece_at(prev).prev end

@@ -186,11 +186,11 @@ local function take_ack(stream, side, ack)
 end
 
 -- Holds a segment, of which only the first `captured` bytes are in the file; returns how much of it was new.
-local function hold_segment(half, seq, address, captured, length)
+local function hold_segment(half, seq, address, captured, length, waits)
   local kept = 0
-  if captured > 0 then kept = hold(half, seq, captured, address, clock.now) end
+  if captured > 0 then kept = hold(half, seq, captured, address, clock.now, waits) end
   if captured < length then
-    kept = kept + hold(half, tobit(seq + captured), length - captured, NOT_CAPTURED, clock.now)
+    kept = kept + hold(half, tobit(seq + captured), length - captured, NOT_CAPTURED, clock.now, waits)
   end
   return kept
 end
@@ -210,7 +210,7 @@ local function join(stream, side, seq, address, captured, length)
     counters.out_of_order = counters.out_of_order + 1
     return
   end
-  count_kept(hold_segment(half, seq, address, captured, length), length)
+  count_kept(hold_segment(half, seq, address, captured, length, true), length)
   if half.pieces >= START_PIECES or over_limit(half) or (half.has_ack == 1 and half.ack == seq) then
     skip_hole(stream, side)
   else
@@ -232,7 +232,7 @@ local function take_segment(stream, side, seq, address, captured, length)
   if ahead > 0 then counters.out_of_order = counters.out_of_order + 1 end
   if ahead > PLAUSIBLE then return end
   local old = ahead < 0 and -ahead or 0
-  local kept = hold_segment(half, tobit(seq + old), address + old, max(captured - old, 0), length - old)
+  local kept = hold_segment(half, tobit(seq + old), address + old, max(captured - old, 0), length - old, ahead > 0)
   count_kept(kept, length)
   drain(stream, side)
   watch_hole(stream, side)
