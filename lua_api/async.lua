@@ -213,6 +213,11 @@ function M.new(context, pack, limit)
 
   host.flush_pack = flush_pack
 
+  -- Allows fewer pending items than the host does.
+  function host.lower_limit(own)
+    limit = math.min(limit, own)
+  end
+
   -- Completions of tasks that have no callback for how they ended.
   function host.settle(count)
     pending = pending - count

@@ -74,9 +74,9 @@ class Gate:
         return sum(queue.pending for queue in self._queues)
 
     @property
-    def longest(self) -> int:
-        """Unsettled tasks of the queue that has most."""
-        return max((queue.pending for queue in self._queues), default=0)
+    def half_full(self) -> bool:
+        """Whether some queue is."""
+        return any(queue.half_full for queue in self._queues)
 
     def stats(self) -> AsyncStats:
         """The sums over all queues, closed ones included."""

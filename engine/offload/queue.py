@@ -11,6 +11,7 @@ Everything runs on the loop thread but what is marked: that runs on the thread o
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections import deque
@@ -74,10 +75,15 @@ class TaskQueue:
         make_worker: Callable[[WorkerSetup, Callable[..., Any]], Worker] = LuaWorker,
         on_quick: Callable[[int, bool], None] = lambda _code, _is_quick: None,
         stuck_limit: int = 16,
+        limit: int = sys.maxsize,
     ) -> None:
-        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop."""
+        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop.
+
+        `limit` is how many unfinished tasks the script's side allows: beyond half of it the queue is `half_full`.
+        """
         self.name = name
         self.workers = workers
+        self._limit = limit
         self._gate = gate
         self._deliver = deliver
         self._make_worker = make_worker
@@ -125,6 +131,11 @@ class TaskQueue:
     def pending(self) -> int:
         """Tasks submitted and not settled."""
         return self._pending
+
+    @property
+    def half_full(self) -> bool:
+        """Whether so many tasks are pending that a source had better wait."""
+        return self._pending > self._limit // 2
 
     @property
     def settled(self) -> int:

@@ -322,7 +322,7 @@ class Engine:
         await self._bus.flush()
         await asyncio.sleep(0)
         gate = self._running("go on reading")
-        while gate.longest > self.config.queue_limit // 2 or self._holds_too_much(gate):
+        while gate.half_full or self._holds_too_much(gate):
             await gate.progress()
             await self._work_some()
             gate = self._running("go on reading")

@@ -141,6 +141,14 @@ def test_past_the_limit_calls_return_nil_and_are_counted() -> None:
     assert [values for code, values in found if code is Effect.REJECTED] == [(5,)]
 
 
+@pytest.mark.parametrize(("own", "lines"), [(1, [b"nil", b"queue full"]), (3, [b"nil", b"nil"])])
+def test_a_limit_of_its_own_can_only_be_lower(own: int, lines: list[bytes]) -> None:
+    plugin = PluginLua(queue_limit=2)
+    plugin.host[b"lower_limit"](own)
+    plugin.run("for i = 1, 3 do local _, why = T.async:rm('/x') T.loginfo(tostring(why)) end")
+    assert [text for _, text in plugin.logged] == [*lines, b"queue full"]
+
+
 def test_rejected_ones_are_reported_once() -> None:
     plugin = PluginLua(queue_limit=1)
     plugin.run("T.async:rm('/a') T.async:rm('/b')")

@@ -129,7 +129,7 @@ class Rig:
         task = asyncio.ensure_future(fn(*args))
         self.tasks.add(task)
 
-    def queue(self, workers: int = 1, name: str = "queue") -> TaskQueue:
+    def queue(self, workers: int = 1, name: str = "queue", limit: int = 100_000) -> TaskQueue:
         queue = TaskQueue(
             self.gate,
             name=name,
@@ -137,6 +137,7 @@ class Rig:
             setup=worker_setup(name),
             deliver=self.delivered.extend,
             log=lambda *line: self.logged.append(line),
+            limit=limit,
         )
         for code, bytecode in BYTECODES.items():
             queue.add_code(code, bytecode)

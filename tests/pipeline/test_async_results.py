@@ -172,6 +172,32 @@ async def test_past_the_limit_schedule_says_so_and_the_rejected_are_counted(tmp_
     assert (stats.tasks.submitted, stats.tasks.completed, stats.tasks.rejected) == (5, limit, 5 - limit)
 
 
+@pytest.mark.parametrize(("own", "engines", "room"), [(2, 4, 2), (4, 2, 2), (1, 100_000, 1)])
+async def test_the_lower_limit_holds_of_a_script_s_own_and_the_engine_s(
+    tmp_path: Path, own: int, engines: int, room: int
+) -> None:
+    body = f"for i = 1, 5 do local ok, why = {task('return d', data='x')} T.loginfo(tostring(why)) end"
+    rest = f"async_queue_limit = {own}"
+    collector, stats = await logged(tmp_path, body, rest=rest, config=Config(queue_limit=engines))
+    assert collector.logged() == ["nil"] * room + ["queue full"] * (5 - room) + ["x>x"] * room
+    assert (stats.tasks.submitted, stats.tasks.completed, stats.tasks.rejected) == (5, room, 5 - room)
+
+
+async def test_a_limit_of_one_script_is_not_another_s(tmp_path: Path) -> None:
+    body = f"for i = 1, 5 do local ok, why = {task('return d', data='x')} end"
+    small = write(tmp_path, on_event(body, rest="async_queue_limit = 1"), "small.lua")
+    other = write(tmp_path, on_event(body), "other.lua")
+    async with Engine([small, other]) as engine:
+        await engine.emit("t", "go")
+    assert {each.script: each.tasks.rejected for each in engine.stats.plugins} == {"small.lua": 4, "other.lua": 0}
+
+
+async def test_a_limit_that_is_no_number_is_refused_when_the_script_is_loaded(tmp_path: Path) -> None:
+    async with Engine([write(tmp_path, on_event("", rest="async_queue_limit = 0"))]) as engine:
+        [error] = engine.load_errors
+    assert error.message == "async_queue_limit must be a whole number from 1, not 0"
+
+
 async def test_a_full_queue_takes_work_again_when_some_is_done(tmp_path: Path) -> None:
     collector = Collector()
     script = write(tmp_path, on_event(task("return d", data='" .. event .. "')))
