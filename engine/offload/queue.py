@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one worker's and others could not help it
 
-_OPERATIONS_SECONDS = 0.1  # after which a run of file operations lets those of other plugins have the thread
-
-
 _RUN_APPENDS = 256  # copybuffers done as one
 _RUN_CATS = 32  # likewise; each has a source to look up under the lock
 _RUN_BYTES = 8 << 20
@@ -232,12 +229,16 @@ class TaskQueue:
             slot.seen, slot.taken = None, (0, 0)
             for task in held:
                 self._all_begun(task)
-        self._gate.collect(all_of_it=True)  # parts of packs that were given before
+        self._gate.collect_all(self)  # parts of packs that were given before
         message = f"worker failed: {failure}".encode()
         self._settle([Outcome(task, Status.FAILED, message, tasks=task.left) for task in held if task.left])
 
     async def _run_operations(self) -> None:
-        await in_thread(self._drain_operations, self._gate.file_threads)
+        if self._ready:
+            await in_thread(self._drain_operations, self._gate.file_threads)
+        else:  # given up meanwhile, and the threads may be gone
+            with self._lock:
+                self._starting -= 1
         self._running -= 1
         self.pump()
 
@@ -287,8 +288,7 @@ class TaskQueue:
         return slot.wake.acquire()  # it was woken just now
 
     def _drain_operations(self) -> None:
-        """Do the file operations at the head, for a while. On a file thread."""
-        until = time.monotonic() + _OPERATIONS_SECONDS
+        """Do the file operations at the head. On a file thread."""
         first = True
         while True:
             with self._lock:
@@ -298,8 +298,6 @@ class TaskQueue:
             if not drawn:
                 return
             self._operate(drawn)
-            if time.monotonic() > until:
-                return
 
     def _draw(self, *, lua: bool) -> list[Task]:
         """What a run does next: some Lua tasks, or one file operation, or nothing. On any thread, under the lock."""
@@ -430,7 +428,7 @@ class TaskQueue:
         self._gate.call_threadsafe(self.pump)
 
     def _log_from_worker(self, level: int, text: bytes) -> None:
-        self._gate.call_threadsafe(self._log, level, text)
+        self._gate.call_in_line(self, self._log, level, text)
 
     # ---- packs that a slow task holds up
 
@@ -557,7 +555,7 @@ class TaskQueue:
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
         self._given_up.set()
-        self._gate.collect(all_of_it=True)
+        self._gate.collect_all(self)
         with self._lock:
             lost: list[Task] = [*self._ready, *self._operations]
             self._ready.clear()

@@ -87,17 +87,28 @@ class HeldOperations:
         self.entered: list[Task] = []
         self.left: list[Task] = []
         self._gates: dict[int, threading.Event] = {}
+        self._open = False
         self._lock = threading.Lock()
 
     def _gate(self, task: Task) -> threading.Event:
         with self._lock:
-            return self._gates.setdefault(task.id, threading.Event())
+            gate = self._gates.setdefault(task.id, threading.Event())
+            if self._open:
+                gate.set()
+            return gate
 
     def __call__(self, task: Task, _given_up: threading.Event) -> str | None:
         self.entered.append(task)
         assert self._gate(task).wait(DEADLINE)
         self.left.append(task)
         return None
+
+    def let_go_all(self) -> None:
+        """Those to come, too."""
+        with self._lock:
+            self._open = True
+            for gate in self._gates.values():
+                gate.set()
 
     def let_go(self, *tasks: Task) -> None:
         for task in tasks:

@@ -108,9 +108,11 @@ async def test_collecting_lets_the_loop_run_in_between(rig: Rig) -> None:
 
 async def test_all_of_it_is_collected_when_asked(rig: Rig) -> None:
     order: list[int] = []
+    queue = rig.queue()
     for n in range(3):
-        rig.gate.call_threadsafe(lambda n=n: (order.append(n), time.sleep(0.006)))
-    rig.gate.collect(all_of_it=True)
+        rig.gate.call_in_line(queue, lambda n=n: (order.append(n), time.sleep(0.006)))
+        rig.gate.call_in_line(rig.queue(), order.append, -1)
+    rig.gate.collect_all(queue)
     assert order == [0, 1, 2]
 
 
