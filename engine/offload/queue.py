@@ -162,6 +162,7 @@ class TaskQueue:
             with self._lock:
                 if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
+                self._look_later()
                 if self._wake_one():
                     continue
                 if self._running >= self.workers:
@@ -270,8 +271,6 @@ class TaskQueue:
             if chunk[0].is_lua:
                 if chunk[0].timeout:
                     self._gate.call_threadsafe(self._watch, slot, chunk[0])
-                if chunk[0].is_pack and not self._looking:
-                    self._gate.call_threadsafe(self._look_later)
                 return tuple(value for task in chunk for value in task.crossing())
             self._operate(chunk)
         return None
@@ -420,7 +419,8 @@ class TaskQueue:
         """What is behind a pack may start. On any thread, under the lock."""
         if task is not None and task is self._pack:
             self._pack = None
-            self._gate.call_threadsafe(self.pump)
+            if self._ready:
+                self._gate.call_threadsafe(self.pump)
 
     def _put_back(self, rest: Task) -> None:
         """The rest of a pack, for another worker. On any thread, under the lock."""
@@ -432,21 +432,24 @@ class TaskQueue:
 
     # ---- packs that a slow task holds up
 
-    def _look_later(self) -> None:
-        if not self._looking and any(task.is_pack for slot in self._slots for task in tuple(slot.holding.values())):
+    def _look_later(self, seconds: float = _LOOK_SECONDS) -> None:
+        if not self._looking:
             self._looking = True
-            self._gate.loop.call_later(_LOOK_SECONDS, self._look)
+            self._gate.loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         """Look for workers that are at the same task of a pack as the last time."""
         self._looking = False
         with self._lock:
-            idle = self._running < self.workers
-            for slot in self._slots:
-                for task in slot.holding.values():
-                    if task.is_pack and slot.worker is not None and not slot.orphaned:
-                        self._look_at(slot, slot.worker, task, idle=idle)
-        self._look_later()
+            idle = self._running < self.workers or bool(self._lingering)
+            held = [(slot, task) for slot in self._slots for task in slot.holding.values() if task.is_pack]
+            for slot, task in held:
+                if slot.worker is not None and not slot.orphaned:
+                    self._look_at(slot, slot.worker, task, idle=idle)
+        if held:
+            self._look_later()
+        elif self._ready:  # packs may be drawn
+            self._look_later(10 * _LOOK_SECONDS)
 
     def _look_at(self, slot: _Slot, worker: Worker, task: Task, *, idle: bool) -> None:
         place = worker.place()
