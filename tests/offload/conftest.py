@@ -11,17 +11,10 @@ import pytest
 
 from engine.offload import queue as queue_module
 from tests.offload.process_rig import Drive, Driven
-from tests.offload.rig import BYTECODES, WORKERS, HeldOperations, Hold, Rig, WorkerKind, running_rig
+from tests.offload.rig import BYTECODES, HeldOperations, Hold, Rig, running_rig
 from tests.offload.worker_rig import Exchange, Made
 from tests.processes import nothing_left
-from tests.support import DEADLINE
-
-
-@pytest.fixture(params=WORKERS)
-def worker_kind(request: pytest.FixtureRequest) -> WorkerKind:
-    """Runs a test for each kind; a file about one kind has a fixture of this name that says which."""
-    kind: WorkerKind = request.param
-    return kind
+from tests.support import DEADLINE, WorkerKind
 
 
 @pytest.fixture

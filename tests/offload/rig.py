@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine.offload import Gate, Outcome, Task, TaskQueue
 from engine.offload.process import ProcessWorker
@@ -16,9 +16,7 @@ from engine.offload.task import WANTS_ERROR, WANTS_RESULT
 from engine.offload.worker import LuaWorker, WorkerSetup
 from engine.values.stats import AsyncStats
 from engine.vm import LuaState
-from tests.support import DEADLINE, SETTINGS, eventually
-
-WorkerKind = Literal["thread", "process"]
+from tests.support import DEADLINE, SETTINGS, WorkerKind, eventually
 
 WORKERS: dict[WorkerKind, type[LuaWorker] | type[ProcessWorker]] = {"thread": LuaWorker, "process": ProcessWorker}
 

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.offload import Status
-from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, WORKERS, Hold, Rig, WorkerKind, closes, running_rig
-from tests.support import eventually, no_threads_left
+from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, WORKERS, Hold, Rig, closes, running_rig
+from tests.support import WorkerKind, eventually, no_threads_left
 
 MakeHold = Callable[[], Hold]
 

@@ -8,11 +8,11 @@ import pytest
 
 from engine.offload import Status, TaskQueue, process_spawn
 from tests.offload.process_rig import PID, SPIN
-from tests.offload.rig import ECHO, Rig, WorkerKind
+from tests.offload.rig import ECHO, Rig
 from tests.offload.rig import SPIN as FOREVER
 from tests.offload.worker_rig import code_of
 from tests.processes import alive, children, kill, pid_in
-from tests.support import DEADLINE, eventually
+from tests.support import DEADLINE, WorkerKind, eventually
 
 CRASH, GETPID, SPIN_PID, WRITE = 101, 102, 103, 104
 CODES = {

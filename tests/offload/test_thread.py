@@ -15,9 +15,9 @@ from engine.offload import Status
 from engine.offload import worker as worker_module
 from engine.offload.worker import WorkerFunctions
 from engine.values.errors import EngineError
-from tests.offload.rig import ECHO, WAIT, Hold, Rig, WorkerKind, closes
+from tests.offload.rig import ECHO, WAIT, Hold, Rig, closes
 from tests.offload.worker_rig import FAILED, RESULT, Exchange, Made
-from tests.support import eventually
+from tests.support import WorkerKind, eventually
 
 Make = Callable[..., Made]
 MakeHold = Callable[[], Hold]

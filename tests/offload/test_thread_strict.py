@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.offload.rig import WorkerKind
 from tests.offload.worker_rig import FAILED, RESULT, Exchange, Made
+from tests.support import WorkerKind
 
 Make = Callable[..., Made]
 

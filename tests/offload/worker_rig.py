@@ -11,8 +11,8 @@ from engine.offload.task import PACK_CODE, Status
 from engine.offload.worker import WorkerSetup
 from engine.values.errors import EngineError
 from engine.vm import LuaState
-from tests.offload.rig import BYTECODES, WORKERS, WorkerKind
-from tests.support import DEADLINE, SETTINGS
+from tests.offload.rig import BYTECODES, WORKERS
+from tests.support import DEADLINE, SETTINGS, WorkerKind
 
 DONE, RESULT, FAILED = 0, 1, 2
 
