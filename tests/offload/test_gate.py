@@ -1,4 +1,7 @@
-"""Gate: one wake-up at a time, slices, deadlines, and counts that add up at every moment."""
+"""Gate: one wake-up at a time, slices, deadlines, and counts that add up at every moment.
+
+It knows nothing of workers but that each has a thread, so most of this is tested with one kind.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.offload import Status
-from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, Hold, Rig, closes, running_rig
-from tests.support import eventually, no_threads_left
+from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, WORKERS, Hold, Rig, closes, running_rig
+from tests.support import WorkerKind, eventually, no_threads_left
 
 MakeHold = Callable[[], Hold]
+
+
+@pytest.fixture
+def worker_kind() -> WorkerKind:
+    return "thread"
 
 
 class CountingLoop:
@@ -239,10 +247,11 @@ async def test_a_thread_that_will_not_end_is_said_and_left_behind(
         slow.release()
 
 
+@pytest.mark.parametrize("kind", WORKERS)
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_ten_thousand_tasks_and_an_immediate_end(workers: int) -> None:
+async def test_ten_thousand_tasks_and_an_immediate_end(kind: WorkerKind, workers: int) -> None:
     with no_threads_left():
-        async with running_rig() as rig:
+        async with running_rig(kind) as rig:
             queue = rig.queue(workers)
             for n in range(10_000):
                 rig.lua(queue, FAIL if n % 10 == 0 else ECHO, b"x")
@@ -271,28 +280,29 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("kind", WORKERS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_STEPS, workers=st.integers(1, 3))
-def test_counts_add_up_whatever_happens(tmp_path: Any, steps: list[Any], workers: int) -> None:
+def test_counts_add_up_whatever_happens(tmp_path: Any, kind: WorkerKind, steps: list[Any], workers: int) -> None:
     async def scenario() -> None:
-        async with running_rig() as rig:
+        async with running_rig(kind) as rig:
             queues = [rig.queue(workers), rig.queue(1)]
             tasks = []
-            for kind, *details in steps:
-                if kind == "lua":
+            for step, *details in steps:
+                if step == "lua":
                     at, code, count = details
                     tasks += [rig.lua(queues[at], code, b"x") for _ in range(count)]
-                elif kind == "file":
+                elif step == "file":
                     at, name, count = details
                     tasks += [rig.operation(queues[at], "rm", target=tmp_path / str(name)) for _ in range(count)]
-                elif kind == "reject":
+                elif step == "reject":
                     queues[details[0]].reject(details[1])
-                elif kind == "turn":
+                elif step == "turn":
                     for _ in range(details[0]):
                         await asyncio.sleep(0)
-                elif kind == "collect":
+                elif step == "collect":
                     rig.gate.collect()
-                elif kind == "wait":
+                elif step == "wait":
                     await rig.settled()
                 else:
                     queues[details[0]].abandon()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine import Engine
-from tests.pipeline.test_async_results import task
+from tests.pipeline.async_rig import task
 from tests.scripts import Collector, assert_counts_close, on_event, write
 from tests.support import eventually, no_threads_left
 
