@@ -163,11 +163,11 @@ async def test_past_the_limit_schedule_says_so_and_the_rejected_are_counted(logg
 
 @pytest.mark.parametrize(("own", "engines", "room"), [(2, 4, 2), (4, 2, 2), (1, 100_000, 1)])
 async def test_the_lower_limit_holds_of_a_script_s_own_and_the_engine_s(
-    tmp_path: Path, own: int, engines: int, room: int
+    logged: Logged, own: int, engines: int, room: int
 ) -> None:
     body = f"for i = 1, 5 do local ok, why = {task('return d', data='x')} T.loginfo(tostring(why)) end"
     rest = f"async_queue_limit = {own}"
-    collector, stats = await logged(tmp_path, body, rest=rest, config=Config(queue_limit=engines))
+    collector, stats = await logged(body, rest=rest, queue_limit=engines)
     assert collector.logged() == ["nil"] * room + ["queue full"] * (5 - room) + ["x>x"] * room
     assert (stats.tasks.submitted, stats.tasks.completed, stats.tasks.rejected) == (5, room, 5 - room)
 
