@@ -20,6 +20,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run, touched_paths
+from engine.offload.held_packs import HeldPacks
+from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
 from engine.values.stats import AsyncStats
@@ -34,27 +36,6 @@ _RUN_CATS = 32  # likewise; each has a source to look up under the lock
 _RUN_BYTES = 8 << 20
 
 _LINGER_SECONDS = 0.002  # that a run waits for more: to wake it costs a fifth of what a new one does
-
-_LOOK_SECONDS = 0.002  # between two looks at workers that are at a pack
-_SEEN_SECONDS = 0.001  # in which a worker surely sees what was asked of it, if it comes to look
-
-
-class _Slot:
-    """A worker and what it has in hand. Shared with the worker's thread, under the queue's lock."""
-
-    __slots__ = ("fresh", "holding", "lingers", "orphaned", "run", "seen", "taken", "wake", "worker")
-
-    def __init__(self) -> None:
-        self.worker: Worker | None = None
-        self.holding: dict[int, Task] = {}
-        self.orphaned = False
-        self.fresh = False  # its run has drawn nothing yet, since it began or was woken
-        self.lingers = False  # its run waits for more
-        self.wake = threading.Lock()  # released to wake it
-        self.wake.acquire()
-        self.run: asyncio.Future[int] | None = None
-        self.seen: tuple[int, int] | None = None  # task and place in it at the last look
-        self.taken = (0, 0)  # of the part that the worker gives next: tasks and bytes that were taken before
 
 
 class TaskQueue:
@@ -86,7 +67,6 @@ class TaskQueue:
         self._make_worker = make_worker
         self._on_quick = on_quick
         self._stuck_limit = stuck_limit
-        self._looking = False
         self._log = log
         self._codes: dict[int, bytes] = {}
         self._setup = setup(self._log_from_worker, self._codes.__getitem__)
@@ -96,9 +76,19 @@ class TaskQueue:
         self._blocked = False  # the head waits for a path
         self._pack: Task | None = None  # of which a worker has not begun all: nothing behind it may start before
         self._operations: set[Task] = set()
-        self._idle_slots: list[_Slot] = []
-        self._lingering: list[_Slot] = []
-        self._slots: set[_Slot] = set()
+        self._idle_slots: list[Slot] = []
+        self._lingering: list[Slot] = []
+        self._slots: set[Slot] = set()
+        self._held_packs = HeldPacks(
+            gate.loop,
+            self._lock,
+            self._slots,
+            someone_is_idle=lambda: self._running < self.workers or bool(self._lingering),
+            more_may_come=lambda: bool(self._ready),
+            give=lambda outcomes: gate.give(self, outcomes),
+            put_back=self._put_back,
+            all_begun=self._all_begun,
+        )
         self._running = 0
         self._given_up = threading.Event()
         self._closing: list[WorkerThread] = []
@@ -162,7 +152,7 @@ class TaskQueue:
             with self._lock:
                 if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
-                self._look_later()
+                self._held_packs.look_later()
                 if self._wake_one():
                     continue
                 if self._running >= self.workers:
@@ -197,7 +187,7 @@ class TaskQueue:
             self._gate.pump_soon(self)
 
     def _start_worker(self) -> None:
-        slot = self._idle_slots.pop() if self._idle_slots else _Slot()
+        slot = self._idle_slots.pop() if self._idle_slots else Slot()
         if slot.worker is None:
             slot.worker = self._make_worker(self._setup, lambda more, *flat: self._exchange(slot, more, flat))
         slot.fresh = True
@@ -205,7 +195,7 @@ class TaskQueue:
         slot.run = self._gate.loop.run_in_executor(slot.worker.executor, slot.worker.drain)
         slot.run.add_done_callback(lambda done: self._run_ended(slot, done))
 
-    def _run_ended(self, slot: _Slot, done: asyncio.Future[int]) -> None:
+    def _run_ended(self, slot: Slot, done: asyncio.Future[int]) -> None:
         failure = None if done.cancelled() else done.exception()
         if slot.orphaned:
             return
@@ -220,7 +210,7 @@ class TaskQueue:
         self._gate.collect()
         self.pump()
 
-    def _fail_held(self, slot: _Slot, failure: BaseException) -> None:
+    def _fail_held(self, slot: Slot, failure: BaseException) -> None:
         """A drain run that raised took its tasks with it and leaves a state that can't be trusted."""
         assert slot.worker is not None
         slot.worker.executor.submit(slot.worker.reset)
@@ -250,7 +240,7 @@ class TaskQueue:
 
     # ---- runs, each on a thread of its own
 
-    def _exchange(self, slot: _Slot, more: bool, flat: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _exchange(self, slot: Slot, more: bool, flat: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Results in, tasks out. On a worker's thread."""
         if flat:
             self._take_results(slot, flat)
@@ -275,7 +265,7 @@ class TaskQueue:
             self._operate(chunk)
         return None
 
-    def _linger(self, slot: _Slot) -> bool:
+    def _linger(self, slot: Slot) -> bool:
         """Wait a moment for more. Whether there is."""
         if slot.wake.acquire(timeout=_LINGER_SECONDS):
             return True
@@ -366,7 +356,7 @@ class TaskQueue:
             ],
         )
 
-    def _take_results(self, slot: _Slot, flat: tuple[Any, ...]) -> None:
+    def _take_results(self, slot: Slot, flat: tuple[Any, ...]) -> None:
         """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""
         outcomes: list[Outcome] = []
         failures: list[tuple[bytes, bytes]] = []
@@ -394,7 +384,7 @@ class TaskQueue:
         return bool(over and self._setup.strict_timeout)
 
     def _part(
-        self, slot: _Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
+        self, slot: Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
     ) -> list[Outcome]:
         """A part of a pack, less what was taken of it already."""
         taken_count, taken_bytes = slot.taken
@@ -404,7 +394,7 @@ class TaskQueue:
         task = slot.holding[task_id]
         return [Outcome(task, Status.PART, value[taken_bytes:], failures=failures, tasks=count - taken_count)]
 
-    def _end_pack(self, slot: _Slot, task_id: int, done: int) -> None:
+    def _end_pack(self, slot: Slot, task_id: int, done: int) -> None:
         """A worker has done with a pack; what it did not run goes back to the head. On its thread, under the lock."""
         task = slot.holding.pop(task_id, None)
         self._all_begun(task)
@@ -430,69 +420,16 @@ class TaskQueue:
     def _log_from_worker(self, level: int, text: bytes) -> None:
         self._gate.call_in_line(self, self._log, level, text)
 
-    # ---- packs that a slow task holds up
-
-    def _look_later(self, seconds: float = _LOOK_SECONDS) -> None:
-        if not self._looking:
-            self._looking = True
-            self._gate.loop.call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        """Look for workers that are at the same task of a pack as the last time."""
-        self._looking = False
-        with self._lock:
-            idle = self._running < self.workers or bool(self._lingering)
-            held = [(slot, task) for slot in self._slots for task in slot.holding.values() if task.is_pack]
-            for slot, task in held:
-                if slot.worker is not None and not slot.orphaned:
-                    self._look_at(slot, slot.worker, task, idle=idle)
-        if held:
-            self._look_later()
-        elif self._ready:  # packs may be drawn
-            self._look_later(10 * _LOOK_SECONDS)
-
-    def _look_at(self, slot: _Slot, worker: Worker, task: Task, *, idle: bool) -> None:
-        place = worker.place()
-        held_up = slot.seen == (task.id, place)
-        slot.seen = (task.id, place)
-        if not held_up:
-            return
-        self._take_outcomes(slot, worker, task, place)
-        if idle and 0 <= place < task.size - 1:
-            worker.end_pack_after(place + 1)
-            # The worker looks at this before the next task it begins. A moment later either it has said what it left,
-            # or it is still at the task where the place stands: what is behind that is free.
-            self._gate.loop.call_later(_SEEN_SECONDS, self._take_rest, slot, worker, task)
-
-    def _take_outcomes(self, slot: _Slot, worker: Worker, task: Task, place: int) -> None:
-        """Bring home what a worker shows of the tasks before the slow one. It will give that again, later."""
-        count, outcomes = worker.outcomes()
-        if worker.place() != place or count <= slot.taken[0]:
-            return  # it went on
-        taken_count, taken_bytes = slot.taken
-        slot.taken = (count, len(outcomes))
-        self._gate.give(self, [Outcome(task, Status.PART, outcomes[taken_bytes:], tasks=count - taken_count)])
-
-    def _take_rest(self, slot: _Slot, worker: Worker, task: Task) -> None:
-        with self._lock:
-            if slot.holding.get(task.id) is not task or slot.orphaned:
-                return
-            begun = max(worker.place() + 1, 1)
-            worker.end_pack_after(begun)
-            if begun < task.size:
-                self._put_back(task.split(begun))
-            self._all_begun(task)
-
     # ---- timeouts
 
-    def _watch(self, slot: _Slot, task: Task) -> None:
+    def _watch(self, slot: Slot, task: Task) -> None:
         assert slot.worker is not None
         # A worker that ends such tasks by itself gets a moment to do so.
         grace = STRICT_GRACE_SECONDS if self._setup.strict_timeout and not slot.worker.ends_at_once else 0.0
         left = task.started + task.timeout + grace - time.monotonic()
         self._gate.loop.call_later(max(left, 0.0), self._time_out, slot, task)
 
-    def _time_out(self, slot: _Slot, task: Task) -> None:
+    def _time_out(self, slot: Slot, task: Task) -> None:
         """The task is over its time: say so, leave its worker to it, and let another take the slot."""
         self._gate.collect()
         with self._lock:
@@ -503,7 +440,7 @@ class TaskQueue:
         self._settle([Outcome(task, Status.FAILED, b"timeout", timed_out=True)])
         self.pump()
 
-    def _orphan(self, slot: _Slot) -> None:
+    def _orphan(self, slot: Slot) -> None:
         with self._lock:
             slot.orphaned = True
             for task in slot.holding.values():
