@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.offload.paths import PathLocks
@@ -114,7 +114,7 @@ class Gate:
 
     def stats(self) -> AsyncStats:
         """The sums over all queues, closed ones included."""
-        return _sum([self._gone, *(queue.stats() for queue in self._queues)])
+        return sum((queue.stats() for queue in self._queues), start=self._gone)
 
     def add_high_water(self, limit: int, call: Callable[[int], None]) -> None:
         """Have `call(pending)` called when pending tasks come to a limit; again only after they fell to half of it."""
@@ -307,7 +307,7 @@ class Gate:
         self._lines.pop(queue, None)
         if queue in self._queues:
             self._queues.remove(queue)
-            self._gone = _sum([self._gone, counts])
+            self._gone += replace(counts, workers=())
 
 
 async def _wait_for(threads: list[WorkerThread]) -> bool:
@@ -321,12 +321,3 @@ async def _wait_for(threads: list[WorkerThread]) -> bool:
         if thread.gone.is_set():
             thread.join(_JOIN_SECONDS)  # it has nothing left to do but to end
     return not running
-
-
-def _sum(counts: list[AsyncStats]) -> AsyncStats:
-    return AsyncStats(
-        **{
-            name: sum(getattr(each, name) for each in counts)
-            for name in AsyncStats.__dataclass_fields__  # every field is a count
-        }
-    )

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from engine.offload.counts import TaskCounts
 from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run, touched_paths
 from engine.offload.held_packs import HeldPacks
 from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
-from engine.values.stats import AsyncStats
+from engine.values.stats import AsyncStats, WorkerStats
 
 if TYPE_CHECKING:
     from engine.offload.gate import Gate
@@ -91,10 +92,8 @@ class TaskQueue:
         )
         self._running = 0
         self._given_up = threading.Event()
-        self._closing: list[WorkerThread] = []
-        self._submitted = self._completed = self._failed = self._timed_out = 0
-        self._rejected = self._abandoned = self._late = 0
-        self._pending = 0
+        self._closing: list[Worker] = []
+        self._counts = TaskCounts()
 
     # ---- the way in
 
@@ -104,44 +103,49 @@ class TaskQueue:
 
     def submit(self, task: Task) -> None:
         """Take a task. Its outcome is delivered exactly once, unless `detach` came before."""
-        self._submitted += task.size
-        self._pending += task.size
+        task.submitted = time.monotonic()
+        self._counts.enter(task.size)
         self._ready.append(task)
         self._gate.pump_soon(self)
 
     def reject(self, count: int) -> None:
         """Count tasks that the script's side refused because the queue was full."""
-        self._submitted += count
-        self._rejected += count
+        self._counts.reject(count)
 
     @property
     def pending(self) -> int:
         """Tasks submitted and not settled."""
-        return self._pending
+        return self._counts.pending
 
     @property
     def half_full(self) -> bool:
         """Whether so many tasks are pending that a source had better wait."""
-        return self._pending > self._limit // 2
+        return self._counts.pending > self._limit // 2
 
     @property
     def settled(self) -> int:
         """Tasks settled so far, however they ended."""
-        return self._completed + self._failed + self._abandoned
+        return self._counts.settled
 
     def stats(self) -> AsyncStats:
         """Counts at this moment."""
-        return AsyncStats(
-            submitted=self._submitted,
-            completed=self._completed,
-            failed=self._failed,
-            timed_out=self._timed_out,
-            rejected=self._rejected,
-            abandoned=self._abandoned,
-            pending=self._pending,
-            late_results=self._late,
-            stuck_threads=sum(not thread.gone.is_set() for thread in self._closing),
-        )
+        closing = self._still_closing()
+        with self._lock:
+            running = {slot for slot in self._slots if not slot.lingers}
+            slots = (*self._idle_slots, *self._slots)
+            workers = [(each.worker, "running" if each in running else "idle") for each in slots if each.worker]
+            workers += [(worker, "stuck") for worker in closing]
+            runs = [worker.run_times() for worker, _ in workers]
+            return self._counts.stats(len(closing), tuple(_worker_stats(*each) for each in workers), runs)
+
+    def _still_closing(self) -> list[Worker]:
+        """The workers that were asked to end and have not; those that have are forgotten."""
+        still = [worker for worker in self._closing if not worker.executor.gone.is_set()]
+        for worker in self._closing:
+            if worker not in still:
+                self._counts.worker_gone(worker.run_times())
+        self._closing = still
+        return still
 
     # ---- starting runs
 
@@ -177,7 +181,7 @@ class TaskQueue:
 
     def _refuse_beyond_stuck(self) -> None:
         """With too many threads stuck in tasks past their timeout, no other takes their place: Lua tasks fail."""
-        if not self._closing or sum(not thread.gone.is_set() for thread in self._closing) < self._stuck_limit:
+        if len(self._closing) < self._stuck_limit or len(self._still_closing()) < self._stuck_limit:
             return
         with self._lock:
             refused = self._draw_lua_tasks()
@@ -302,9 +306,11 @@ class TaskQueue:
             return []
         self._blocked = False
         head.paths = paths  # of all of the run, for the release
+        now = time.monotonic()
         for task in run:
             self._ready.popleft()
-            task.phase = Phase.RUNNING
+            task.phase, task.started = Phase.RUNNING, now
+            self._counts.take(task, now)
         self._operations.update(run)
         return run
 
@@ -331,6 +337,7 @@ class TaskQueue:
                 break
             task = self._ready.popleft()
             task.phase, task.started = Phase.RUNNING, now
+            self._counts.take(task, now)
             chunk.append(task)
             room -= task.size
             if task.is_pack and self.workers > 1:
@@ -346,6 +353,7 @@ class TaskQueue:
         self._gate.paths.release(*run[0].paths)
         with self._lock:
             self._operations.difference_update(run)
+            self._counts.operated(run, time.monotonic() - run[0].started)
         self._gate.give(
             self,
             [
@@ -415,6 +423,7 @@ class TaskQueue:
     def _put_back(self, rest: Task) -> None:
         """The rest of a pack, for another worker. On any thread, under the lock."""
         self._ready.appendleft(rest)
+        self._counts.put_back(rest)
         self._gate.call_threadsafe(self.pump)
 
     def _log_from_worker(self, level: int, text: bytes) -> None:
@@ -451,7 +460,9 @@ class TaskQueue:
         self._running -= 1
         assert slot.worker is not None and slot.run is not None
         slot.worker.stop()
-        self._closing.append(slot.worker.close())
+        slot.worker.close()
+        self._still_closing()
+        self._closing.append(slot.worker)
         slot.run.cancel()  # the thread goes on, but may come back when the loop is closed
 
     # ---- the way back
@@ -460,24 +471,16 @@ class TaskQueue:
         """Take outcomes that workers and operations gave; late ones of settled tasks are dropped and counted."""
         fresh = [outcome for outcome in outcomes if outcome.task.phase is not Phase.SETTLED]
         if len(fresh) != len(outcomes):
-            self._late += sum(each.tasks for each in outcomes if each.task.phase is Phase.SETTLED)
+            self._counts.late += sum(each.tasks for each in outcomes if each.task.phase is Phase.SETTLED)
         self._settle(fresh)
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            task, count = outcome.task, outcome.tasks
-            task.settled += count
-            self._pending -= count
+            task = outcome.task
+            task.settled += outcome.tasks
             if task.settled >= task.size and not (task.is_pack and outcome.status is Status.PART):
                 task.phase = Phase.SETTLED
-            if outcome.status is Status.ABANDONED:
-                self._abandoned += count
-            elif outcome.status is Status.FAILED:
-                self._failed += count
-                self._timed_out += outcome.timed_out
-            else:
-                self._failed += len(outcome.failures)
-                self._completed += count - len(outcome.failures)
+            self._counts.settle(outcome)
         if outcomes:
             self._deliver(outcomes)
 
@@ -487,7 +490,7 @@ class TaskQueue:
         """The plugin is gone: what is queued is still done, results are dropped and counted; `settled` hears of all."""
 
         def drop(outcomes: list[Outcome]) -> None:
-            self._late += sum(map(_late_results, outcomes))
+            self._counts.late += sum(map(_late_results, outcomes))
             settled(outcomes)
 
         self._deliver = drop
@@ -498,6 +501,7 @@ class TaskQueue:
         self._gate.collect_all(self)
         with self._lock:
             lost: list[Task] = [*self._ready, *self._operations]
+            self._counts.drop(self._ready)
             self._ready.clear()
             busy = [slot for slot in self._slots if slot.holding]
             for slot in busy:
@@ -515,10 +519,17 @@ class TaskQueue:
     def close(self) -> list[WorkerThread]:
         """Ask all workers to end, when all tasks are settled. Gives their threads, to wait for."""
         for slot in (*self._idle_slots, *self._slots):
+            slot.orphaned = True
             if slot.worker is not None:
-                self._closing.append(slot.worker.close())
+                slot.worker.close()
+                self._closing.append(slot.worker)
         self._idle_slots.clear()
-        return self._closing
+        self._slots.clear()
+        return [worker.executor for worker in self._closing]
+
+
+def _worker_stats(worker: Worker, state: str) -> WorkerStats:
+    return WorkerStats(worker.kind, state, worker.tasks_run, worker.states_built, worker.memory_bytes)
 
 
 def _late_results(outcome: Outcome) -> int:

@@ -228,6 +228,7 @@ async def test_closing_keeps_the_counts_of_queues_that_are_gone(rig: Rig) -> Non
     counts = rig.gate.stats()
     assert (counts.submitted, counts.completed, counts.rejected) == (7, 5, 2)
     assert counts == queue.stats()
+    assert (counts.runs.count, counts.waits.count, counts.workers) == (5, 5, ())
 
 
 async def test_a_thread_that_will_not_end_is_said_and_left_behind(
