@@ -18,7 +18,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run, touched_paths
+from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
 from engine.values.stats import AsyncStats
@@ -210,6 +210,10 @@ class TaskQueue:
         self._running -= 1
         self.pump()
 
+    def _try_again(self) -> None:
+        """A path was released. On any thread."""
+        self._gate.call_threadsafe(self._unblock)
+
     def _unblock(self) -> None:
         with self._lock:
             self._blocked = False
@@ -262,12 +266,10 @@ class TaskQueue:
         if head.is_lua:
             return self._draw_lua_tasks() if lua else []
         run = self._coalescing()
-        paths = touched_by_run(run) if len(run) > 1 else touched_paths(head)
         self._blocked = True
-        if not self._gate.paths.acquire(*paths, lambda: self._gate.call_threadsafe(self._unblock)):
+        if not self._gate.paths.acquire(head, lambda: touched_by_run(run), self._try_again):
             return []
         self._blocked = False
-        head.paths = paths  # of all of the run, for the release
         for task in run:
             self._ready.popleft()
             task.phase = Phase.RUNNING
@@ -308,8 +310,7 @@ class TaskQueue:
     def _operate(self, run: list[Task]) -> None:
         """Do a file operation, or several that are done as one. On any thread."""
         wrongs = operate_run(run, self._given_up) if len(run) > 1 else [operate(run[0], self._given_up)]
-        assert run[0].paths is not None
-        self._gate.paths.release(*run[0].paths)
+        self._gate.paths.release(run[0])
         with self._lock:
             self._operations.difference_update(run)
         self._gate.give(
