@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _FILE_THREADS = 8
 _SLICE_SECONDS = 0.004
+_TOGETHER = 512  # outcomes that are settled at once, in less than a slice, and what the last operation adds
+_REST_SECONDS = 0.001  # between two times that outcomes of file operations wake the loop
 _JOIN_SECONDS = 1.0
 
 _logger = logging.getLogger("offpath.offload")
@@ -59,6 +61,8 @@ class Gate:
         self._lock = threading.Lock()
         self._given: deque[Callable[[], None]] = deque()
         self._armed = False
+        self._open: tuple[TaskQueue, list[Outcome]] | None = None  # the last of what was given, when more may join it
+        self._resting = False  # outcomes of operations came home a moment ago; the next ones wait for the end of it
         self._to_pump: dict[TaskQueue, None] = {}
         self._progress = asyncio.Event()
         self._marks: list[_HighWater] = []
@@ -105,13 +109,30 @@ class Gate:
         """Bring outcomes home."""
         self.call_threadsafe(queue.settle, outcomes)
 
+    def give_together(self, queue: TaskQueue, outcomes: list[Outcome]) -> None:
+        """Bring outcomes home that no callback waits for: with others that come within about a millisecond."""
+        with self._lock:
+            if self._open is not None and self._open[0] is queue and len(self._open[1]) < _TOGETHER:
+                self._open[1].extend(outcomes)
+                return
+            self._open = queue, outcomes
+            self._given.append(lambda: self._settle_together(queue, outcomes))
+            if self._armed or self._resting:
+                return
+            self._armed = True
+        self._wake()
+
     def call_threadsafe(self, fn: Callable[..., Any], *args: Any) -> None:
         """Have something called on the loop thread, in order, together with what else came."""
         with self._lock:
+            self._open = None
             self._given.append(lambda: fn(*args))
             if self._armed:
                 return
             self._armed = True
+        self._wake()
+
+    def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear of it
             self.loop.call_soon_threadsafe(self._collect_armed)
 
@@ -134,6 +155,23 @@ class Gate:
         with self._lock:
             self._armed = False
         self.collect()
+
+    def _settle_together(self, queue: TaskQueue, outcomes: list[Outcome]) -> None:
+        with self._lock:
+            if self._open is not None and self._open[1] is outcomes:
+                self._open = None
+            rests, self._resting = self._resting, True
+        if not rests:
+            self.loop.call_later(_REST_SECONDS, self._rested)
+        queue.settle(outcomes)
+
+    def _rested(self) -> None:
+        with self._lock:
+            self._resting = False
+            if self._armed or not self._given:
+                return
+            self._armed = True
+        self._collect_armed()
 
     def collect(self, *, all_of_it: bool = False) -> None:
         """Run what was given, for a slice of time; the rest follows in the next turn of the loop."""

@@ -313,7 +313,7 @@ class TaskQueue:
         self._gate.paths.release(run[0])
         with self._lock:
             self._operations.difference_update(run)
-        self._gate.give(
+        self._gate.give_together(
             self,
             [
                 Outcome(task, Status.DONE)

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.offload import Status
-from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, Hold, Rig, closes, running_rig
+from engine.offload import gate as gate_module
+from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, Hold, Rig, closes, running_rig, turns
 from tests.support import eventually, no_threads_left
 
 MakeHold = Callable[[], Hold]
@@ -71,6 +73,53 @@ async def test_a_thousand_calls_share_a_wake_up(rig: Rig) -> None:
     await eventually(lambda: len(called) == 1000)
     assert called == list(range(1000))
     assert loop.total == 1
+
+
+async def test_outcomes_given_together_are_settled_as_one_and_in_their_place(rig: Rig) -> None:
+    settled: list[Any] = []
+    queue: Any = SimpleNamespace(settle=settled.append)
+    rig.gate.give_together(queue, [1])
+    rig.gate.give_together(queue, [2])
+    rig.gate.call_threadsafe(settled.append, "between")
+    rig.gate.give_together(queue, [3])
+    rig.gate.collect()
+    assert settled == [[1, 2], "between", [3]]
+    rig.gate.give_together(queue, [4])
+    rig.gate.collect()
+    assert settled[3:] == [[4]]
+
+
+async def test_outcomes_given_together_are_settled_in_slices_when_the_loop_was_late(rig: Rig) -> None:
+    settled: list[list[int]] = []
+    queue: Any = SimpleNamespace(settle=settled.append)
+    for number in range(3000):
+        rig.gate.give_together(queue, [number])
+    rig.gate.collect(all_of_it=True)
+    assert [each for outcomes in settled for each in outcomes] == list(range(3000))
+    assert len(settled) == 6
+
+
+async def test_outcomes_given_together_wake_the_loop_only_after_a_rest(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_module, "_REST_SECONDS", 3600.0)
+    loop = CountingLoop(rig.gate.loop)
+    rig.gate.loop = loop  # type: ignore[assignment]
+    settled: list[list[int]] = []
+    queue: Any = SimpleNamespace(settle=settled.append)
+    rig.gate.give_together(queue, [1])
+    await eventually(lambda: settled == [[1]])
+    for number in (2, 3):
+        rig.gate.give_together(queue, [number])
+        await turns()
+    assert settled == [[1]]
+    assert loop.total == 1
+    rig.gate._rested()
+    assert settled == [[1], [2, 3]]
+    rig.gate.give_together(queue, [4])
+    rig.gate.call_threadsafe(settled.append, [5])  # does not wait for the end of the rest, and takes along what does
+    await eventually(lambda: settled[2:] == [[4], [5]])
+    assert loop.total == 2
 
 
 async def test_calls_from_many_threads_all_arrive_each_thread_in_order(rig: Rig) -> None:
