@@ -30,6 +30,11 @@ _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one w
 
 _OPERATIONS_SECONDS = 0.1  # after which a run of file operations lets those of other plugins have the thread
 
+# Threads that do small operations hinder each other: each system call lets go of the GIL and has to get it back.
+# Measured: four take twice as long as one. So another run is started only when those that there are begin fewer than so
+# many operations, each, in so many seconds.
+_QUICK_OPERATIONS = 4
+_WATCH_SECONDS = 0.002
 
 _RUN_APPENDS = 256  # copybuffers done as one
 _RUN_CATS = 32  # likewise; each has a source to look up under the lock
@@ -88,6 +93,10 @@ class TaskQueue:
         self._blocked = False  # the head waits for a path
         self._pack: Task | None = None  # of which a worker has not begun all: nothing behind it may start before
         self._operations: set[Task] = set()
+        self._operation_runs = 0
+        self._operation_runs_wanted = 1
+        self._drawn = 0  # operations that were begun, or several that were done as one
+        self._watching = False
         self._idle_slots: list[_Slot] = []
         self._slots: set[_Slot] = set()
         self._running = 0
@@ -149,11 +158,15 @@ class TaskQueue:
                 if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
                 head = self._ready[0]
+                if not head.is_lua and self._operation_runs >= self._operation_runs_wanted:
+                    self._watch_operations()
+                    return
                 self._starting += 1
             self._running += 1
             if head.is_lua:
                 self._start_worker()
             else:
+                self._operation_runs += 1
                 self._gate.start_soon(self._run_operations)
 
     def _refuse_beyond_stuck(self) -> None:
@@ -208,6 +221,20 @@ class TaskQueue:
     async def _run_operations(self) -> None:
         await in_thread(self._drain_operations, self._gate.file_threads)
         self._running -= 1
+        self._operation_runs -= 1
+        self._operation_runs_wanted = max(self._operation_runs, 1)
+        self.pump()
+
+    def _watch_operations(self) -> None:
+        """See to it that there are more runs of file operations when those that there are turn out to be slow."""
+        if not self._watching:
+            self._watching = True
+            self._gate.loop.call_later(_WATCH_SECONDS, self._look_at_operations, self._drawn)
+
+    def _look_at_operations(self, drawn: int) -> None:
+        self._watching = False
+        if self._drawn - drawn < _QUICK_OPERATIONS * self._operation_runs:
+            self._operation_runs_wanted = self._operation_runs + 1
         self.pump()
 
     def _try_again(self) -> None:
@@ -274,11 +301,14 @@ class TaskQueue:
             self._ready.popleft()
             task.phase = Phase.RUNNING
         self._operations.update(run)
+        self._drawn += 1
         return run
 
     def _coalescing(self) -> list[Task]:
         """The operations at the head that can be done as one: appends to the same file."""
         run = [self._ready[0]]
+        if not coalesces(run[0], run[0]):
+            return run
         held = len(run[0].data)
         limit = _RUN_APPENDS if run[0].method == "copybuffer" else _RUN_CATS
         for task in islice(self._ready, 1, limit):
