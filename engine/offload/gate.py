@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _SLICE_SECONDS = 0.004
 _MOST_AT_ONCE = 64  # outcomes: what their callbacks schedule leaves together, too
 _TURN_SECONDS = 0.001  # of a slice, for one queue
+_REST_SECONDS = 0.001  # between two times that outcomes of file operations wake the loop
 _JOIN_SECONDS = 1.0
 
 _logger = logging.getLogger("offpath.offload")
@@ -93,6 +94,8 @@ class Gate:
         self._given: OrderedDict[TaskQueue, _Line] = OrderedDict()  # no line in it is empty
         self._lines: dict[TaskQueue, _Line] = {}
         self._armed = False
+        self._rest_wanted = False  # outcomes were given that may wait for others
+        self._resting = False  # such came home a moment ago: those that follow wait for the end of it
         self._to_pump: dict[TaskQueue, None] = {}
         self._collecting = False
         self._progress = asyncio.Event()
@@ -140,18 +143,23 @@ class Gate:
         """Bring outcomes home."""
         self._put_in_line(queue, outcomes)
 
+    def give_together(self, queue: TaskQueue, outcomes: list[Outcome]) -> None:
+        """Bring outcomes home that no callback waits for: with others that come within about a millisecond."""
+        self._put_in_line(queue, outcomes, soon=False)
+
     def call_in_line(self, queue: TaskQueue, fn: Callable[..., Any], *args: Any) -> None:
         """Have something called on the loop thread, in order with the outcomes of a queue."""
         self._put_in_line(queue, lambda: fn(*args))
 
-    def _put_in_line(self, queue: TaskQueue, item: list[Outcome] | Callable[[], object]) -> None:
+    def _put_in_line(self, queue: TaskQueue, item: list[Outcome] | Callable[[], object], *, soon: bool = True) -> None:
         with self._lock:
             line = self._lines.get(queue)
             if line is None:
                 line = self._lines[queue] = _Line()
             line.waiting.append(item)
             self._given.setdefault(queue, line)
-            if self._armed:
+            self._rest_wanted = self._rest_wanted or not soon
+            if self._armed or (self._resting and not soon):
                 return
             self._armed = True
         self._wake()
@@ -193,18 +201,36 @@ class Gate:
         """Run what was given, for a slice of time; the rest follows in the next turn of the loop."""
         self._collecting = True
         try:
-            self._collect_slice()
+            out_of_time = self._collect_slice()
         finally:
             self._collecting = False
         self._progress.set()
         self._pump()
+        self._rest()
         with self._lock:
-            if self._armed or not (self._calls or self._given):
+            if self._armed or not (self._calls or self._given) or (self._resting and not out_of_time):
                 return
             self._armed = True
         self.loop.call_soon(self._collect_armed)
 
-    def _collect_slice(self) -> None:
+    def _rest(self) -> None:
+        """Let outcomes that may wait do so for a moment, if some came."""
+        with self._lock:
+            if self._resting or not self._rest_wanted:
+                return
+            self._resting, self._rest_wanted = True, False
+        self.loop.call_later(_REST_SECONDS, self._rested)
+
+    def _rested(self) -> None:
+        with self._lock:
+            self._resting = False
+            if self._armed or not self._given:
+                return
+            self._armed = True
+        self._collect_armed()
+
+    def _collect_slice(self) -> bool:
+        """Whether there was more than a slice of time is enough for."""
         now = began = time.monotonic()
         while self._calls and now < began + _SLICE_SECONDS / 2:
             self._calls.popleft()()
@@ -215,6 +241,7 @@ class Gate:
                 queue, line = next(iter(self._given.items()))
                 self._given.move_to_end(queue)
             now = self._serve(queue, line, now + _TURN_SECONDS)
+        return now >= until
 
     def collect_all(self, queue: TaskQueue) -> None:
         """Run all that a queue was given."""

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from engine.offload.counts import TaskCounts
-from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run, touched_paths
+from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run
 from engine.offload.held_packs import HeldPacks
 from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from engine.offload.gate import Gate
 
 _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one worker's and others could not help it
+
+# Threads that do small operations hinder each other: each system call lets go of the GIL and has to get it back.
+# Measured: four take twice as long as one. So another run is started only when those that there are begin fewer than so
+# many operations, each, in so many seconds.
+_QUICK_OPERATIONS = 4
+_WATCH_SECONDS = 0.002
 
 _RUN_APPENDS = 256  # copybuffers done as one
 _RUN_CATS = 32  # likewise; each has a source to look up under the lock
@@ -90,6 +96,10 @@ class TaskQueue:
             put_back=self._put_back,
             all_begun=self._all_begun,
         )
+        self._operation_runs = 0
+        self._operation_runs_wanted = 1
+        self._drawn = 0  # operations that were begun, or several that were done as one
+        self._watching = False
         self._running = 0
         self._given_up = threading.Event()
         self._closing: list[Worker] = []
@@ -156,17 +166,22 @@ class TaskQueue:
             with self._lock:
                 if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
-                self._held_packs.look_later()
-                if self._wake_one():
+                head = self._ready[0]
+                if head.is_lua:
+                    self._held_packs.look_later()
+                elif self._operation_runs >= self._operation_runs_wanted:
+                    self._watch_operations()
+                    return
+                if (head.is_lua or self._running >= self.workers) and self._wake_one():
                     continue
                 if self._running >= self.workers:
                     return
-                head = self._ready[0]
                 self._starting += 1
             self._running += 1
             if head.is_lua:
                 self._start_worker()
             else:
+                self._operation_runs += 1
                 self._gate.start_soon(self._run_operations)
 
     def _wake_one(self) -> bool:
@@ -235,7 +250,25 @@ class TaskQueue:
             with self._lock:
                 self._starting -= 1
         self._running -= 1
+        self._operation_runs -= 1
+        self._operation_runs_wanted = max(self._operation_runs, 1)
         self.pump()
+
+    def _watch_operations(self) -> None:
+        """See to it that there are more runs of file operations when those that there are turn out to be slow."""
+        if not self._watching:
+            self._watching = True
+            self._gate.loop.call_later(_WATCH_SECONDS, self._look_at_operations, self._drawn)
+
+    def _look_at_operations(self, drawn: int) -> None:
+        self._watching = False
+        if self._drawn - drawn < _QUICK_OPERATIONS * self._operation_runs:
+            self._operation_runs_wanted = self._operation_runs + 1
+        self.pump()
+
+    def _try_again(self) -> None:
+        """A path was released. On any thread."""
+        self._gate.call_threadsafe(self._unblock)
 
     def _unblock(self) -> None:
         with self._lock:
@@ -300,23 +333,24 @@ class TaskQueue:
         if head.is_lua:
             return self._draw_lua_tasks() if lua else []
         run = self._coalescing()
-        paths = touched_by_run(run) if len(run) > 1 else touched_paths(head)
         self._blocked = True
-        if not self._gate.paths.acquire(*paths, lambda: self._gate.call_threadsafe(self._unblock)):
+        if not self._gate.paths.acquire(head, lambda: touched_by_run(run), self._try_again):
             return []
         self._blocked = False
-        head.paths = paths  # of all of the run, for the release
         now = time.monotonic()
         for task in run:
             self._ready.popleft()
             task.phase, task.started = Phase.RUNNING, now
             self._counts.take(task, now)
         self._operations.update(run)
+        self._drawn += 1
         return run
 
     def _coalescing(self) -> list[Task]:
         """The operations at the head that can be done as one: appends to the same file."""
         run = [self._ready[0]]
+        if not coalesces(run[0], run[0]):
+            return run
         held = len(run[0].data)
         limit = _RUN_APPENDS if run[0].method == "copybuffer" else _RUN_CATS
         for task in islice(self._ready, 1, limit):
@@ -349,12 +383,11 @@ class TaskQueue:
     def _operate(self, run: list[Task]) -> None:
         """Do a file operation, or several that are done as one. On any thread."""
         wrongs = operate_run(run, self._given_up) if len(run) > 1 else [operate(run[0], self._given_up)]
-        assert run[0].paths is not None
-        self._gate.paths.release(*run[0].paths)
+        self._gate.paths.release(run[0])
         with self._lock:
             self._operations.difference_update(run)
             self._counts.operated(run, time.monotonic() - run[0].started)
-        self._gate.give(
+        self._gate.give_together(
             self,
             [
                 Outcome(task, Status.DONE)

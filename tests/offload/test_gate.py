@@ -11,13 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.offload import Status
-from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, WORKERS, Hold, Rig, closes, running_rig
+from engine.offload import gate as gate_module
+from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, WORKERS, Hold, Rig, closes, running_rig, turns
 from tests.support import WorkerKind, eventually, no_threads_left
 
 MakeHold = Callable[[], Hold]
@@ -79,6 +81,29 @@ async def test_a_thousand_calls_share_a_wake_up(rig: Rig) -> None:
     await eventually(lambda: len(called) == 1000)
     assert called == list(range(1000))
     assert loop.total == 1
+
+
+async def test_outcomes_given_together_wake_the_loop_only_after_a_rest(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_module, "_REST_SECONDS", 3600.0)
+    loop = CountingLoop(rig.gate.loop)
+    rig.gate.loop = loop  # type: ignore[assignment]
+    settled: list[int] = []
+    queue: Any = Mock(settle=settled.extend)
+    rig.gate.give_together(queue, [1])
+    await eventually(lambda: settled == [1])
+    for number in (2, 3):
+        rig.gate.give_together(queue, [number])
+        await turns()
+    assert settled == [1]
+    assert loop.total == 1
+    rig.gate._rested()
+    assert settled == [1, 2, 3]
+    rig.gate.give_together(queue, [4])
+    rig.gate.give(queue, [5])  # does not wait for the end of the rest, and takes along what does
+    await eventually(lambda: settled[3:] == [4, 5])
+    assert loop.total == 2
 
 
 async def test_calls_from_many_threads_all_arrive_each_thread_in_order(rig: Rig) -> None:
