@@ -46,6 +46,17 @@ async def logged_of(
     return collector, engine.stats
 
 
+# Taken out of T while it is whole.
+_BEFORE = "local async, info = T.async, T.loginfo\n"
+
+
+def _well(said: str) -> str:
+    return (
+        f'async:schedule{{ data = "well", onexecute = function(d) return d .. ">{said}" end, '
+        "onresult = function(engine, d, r) info(r) end }"
+    )
+
+
 class Enduring:
     """An engine with a script that does something wrong, and one beside it that does not."""
 
@@ -74,9 +85,9 @@ class Enduring:
     async def settled(self) -> None:
         await eventually(lambda: not self.stats.tasks.pending)
 
-    async def wrong(self) -> None:
+    async def wrong(self, event: bytes = b"") -> None:
         """Have it done, and wait for what comes of it."""
-        await self.engine.emit("wrong", b"")
+        await self.engine.emit("wrong", event)
         await self.settled()
 
     async def well(self) -> None:
@@ -98,12 +109,11 @@ async def enduring(
     temporary and no extracted file stays.
     """
     collector = Collector()
-    well = task("return 'one'", data="well") + task("return 'two'", data="well")
-    hook = f"if topic == 'well' then {well} elseif topic == 'wrong' then {wrong} end"
-    script = write(folder, on_event(hook, before=before, rest=rest), "wrong.lua")
-    other = f"if topic == 'well' then {task('''return 'other' ''', data='well')} end"
+    hook = f"if topic == 'well' then {_well('one')} {_well('two')} elseif topic == 'wrong' then {wrong} end"
+    script = write(folder, on_event(hook, before=_BEFORE + before, rest=rest), "wrong.lua")
+    other = write(folder, on_event(_well("other"), topics='"well"', before=_BEFORE), "other.lua")
     with nothing_left():
-        scripts = [script, write(folder, on_event(other), "other.lua")]
+        scripts = [script, other]
         async with asyncio.timeout(60), Engine(scripts, config=config, sinks=[collector]) as engine:
             assert engine.load_errors == ()
             run = Enduring(engine, collector)
