@@ -24,6 +24,9 @@ _BUFFERS = 1024  # IOV_MAX of Linux
 
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # a pipe must not hold the thread
 
+GIVEN_UP = "given up"
+"""What went wrong with an operation whose queue was abandoned meanwhile."""
+
 _RANDOM = secrets.token_hex(6)  # once: names need not be secret, only different from those of other hosts and runs
 
 _numbers = itertools.count()
@@ -273,7 +276,7 @@ def _write_all_of(tasks: Sequence[Task], target: _Appending, wrong: list[str | N
 
 def _explain(task: Task, exc: Exception) -> str:
     if isinstance(exc, Abandoned):
-        return "given up"
+        return GIVEN_UP
     what = f"{task.source} -> {task.target}" if task.source else task.target
     reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc) or type(exc).__name__
     return f"T.async:{task.method}: {what}: {reason}"

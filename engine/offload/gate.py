@@ -283,7 +283,8 @@ class Gate:
         while sum(each.settled for each in queues) == before:
             self._progress.clear()
             try:
-                await asyncio.wait_for(self._progress.wait(), max(until - self.loop.time(), 0))
+                async with asyncio.timeout_at(until):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self._progress.wait()
             except TimeoutError:
                 return False
         return True
@@ -313,6 +314,7 @@ class Gate:
 
     async def close(self) -> None:
         """End all threads. What is still pending is abandoned; threads that won't end are counted and left behind."""
+        self.abandon()  # of all queues, before the end of the first is waited for: nothing starts meanwhile
         for queue in list(self._queues):
             await self.close_queue(queue)
         joiner = WorkerThread("offpath-join")

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from engine.offload.counts import TaskCounts
-from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run
+from engine.offload.files import GIVEN_UP, coalesces, in_thread, operate, operate_run, touched_by_run
 from engine.offload.held_packs import HeldPacks
 from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
@@ -246,7 +246,7 @@ class TaskQueue:
     async def _run_operations(self) -> None:
         if self._ready:
             await in_thread(self._drain_operations, self._gate.file_threads)
-        else:  # given up meanwhile, and the threads may be gone
+        else:  # done by another run or abandoned, before this one began; the threads may be gone, too
             with self._lock:
                 self._starting -= 1
         self._running -= 1
@@ -384,18 +384,11 @@ class TaskQueue:
         """Do a file operation, or several that are done as one. On any thread."""
         wrongs = operate_run(run, self._given_up) if len(run) > 1 else [operate(run[0], self._given_up)]
         self._gate.paths.release(run[0])
-        with self._lock:
+        outcomes = [_of_operation(task, wrong) for task, wrong in zip(run, wrongs, strict=True)]
+        with self._lock:  # a task is in a run, or its outcome is in the line: `abandon` finds it
             self._operations.difference_update(run)
             self._counts.operated(run, time.monotonic() - run[0].started)
-        self._gate.give_together(
-            self,
-            [
-                Outcome(task, Status.DONE)
-                if wrong is None
-                else Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))
-                for task, wrong in zip(run, wrongs, strict=True)
-            ],
-        )
+            self._gate.give_together(self, outcomes)
 
     def _take_results(self, slot: Slot, flat: tuple[Any, ...]) -> None:
         """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""
@@ -416,8 +409,8 @@ class TaskQueue:
                     found = value if isinstance(value, bytes) else None
                     timed_out = status == Status.FAILED and self._is_over_its_time(task)
                     outcomes.append(Outcome(task, Status(status), found, trace or b"", timed_out=timed_out))
-        if outcomes:
-            self._gate.give(self, outcomes)
+            if outcomes:
+                self._gate.give(self, outcomes)
 
     def _is_over_its_time(self, task: Task) -> bool:
         """Whether a worker with strict timeouts has ended a task, or it failed as late as that."""
@@ -531,7 +524,14 @@ class TaskQueue:
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
         self._given_up.set()
-        self._gate.collect_all(self)
+        settled = -1
+        while self.pending and self.settled > settled:  # callbacks of what comes home may submit more
+            settled = self.settled
+            self._gate.collect_all(self)
+            self._abandon()
+            self._gate.collect_all(self)  # what was given in between
+
+    def _abandon(self) -> None:
         with self._lock:
             lost: list[Task] = [*self._ready, *self._operations]
             self._counts.drop(self._ready)
@@ -563,6 +563,14 @@ class TaskQueue:
 
 def _worker_stats(worker: Worker, state: str) -> WorkerStats:
     return WorkerStats(worker.kind, state, worker.tasks_run, worker.states_built, worker.memory_bytes)
+
+
+def _of_operation(task: Task, wrong: str | None) -> Outcome:
+    if wrong is None:
+        return Outcome(task, Status.DONE)
+    if wrong == GIVEN_UP:
+        return Outcome(task, Status.ABANDONED)
+    return Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))
 
 
 def _late_results(outcome: Outcome) -> int:

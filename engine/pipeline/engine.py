@@ -155,7 +155,9 @@ class Engine:
         for plugin in self._plugins:
             plugin.onunload(self._clock.now())
             self._effects.take(plugin)
-        await gate.close()  # abandons what onunload asked for, which comes too late
+            assert plugin.queue is not None
+            plugin.queue.detach(self._let_go)  # a worker may be as quick as to do what onunload asked for
+        await gate.close()  # abandons the rest of that, which comes too late
         self._door.drop_all()
         self._deliveries.drop_all()
         self._tasks = gate.stats()

@@ -145,14 +145,21 @@ class Rig:
         task = asyncio.ensure_future(fn(*args))
         self.tasks.add(task)
 
-    def queue(self, workers: int = 1, name: str = "queue", limit: int = 100_000, **fields: Any) -> TaskQueue:
+    def queue(
+        self,
+        workers: int = 1,
+        name: str = "queue",
+        limit: int = 100_000,
+        deliver: Callable[[list[Outcome]], None] | None = None,
+        **fields: Any,
+    ) -> TaskQueue:
         """A queue that knows CODES; `fields` are those of `WorkerSetup`."""
         queue = TaskQueue(
             self.gate,
             name=name,
             workers=workers,
             setup=worker_setup(name, **fields),
-            deliver=self.delivered.extend,
+            deliver=deliver or self.delivered.extend,
             log=lambda *line: self.logged.append(line),
             limit=limit,
             make_worker=WORKERS[self.kind],

@@ -273,6 +273,30 @@ async def test_a_thread_that_will_not_end_is_said_and_left_behind(
         slow.release()
 
 
+async def test_while_the_first_queue_is_closed_nothing_of_another_starts(rig: Rig, hold: MakeHold) -> None:
+    first, second, slow = rig.queue(), rig.queue(), hold()
+    rig.lua(first, WAIT, slow.data)
+    await slow.entered()
+    late = rig.lua(second, ECHO, b"x")
+    await rig.gate.close()  # waits a while for the first
+    assert rig.outcome(late).status is Status.ABANDONED
+    slow.release()
+
+
+async def test_a_cancellation_is_heard_even_when_something_settles_at_that_moment(rig: Rig, hold: MakeHold) -> None:
+    queue, slow = rig.queue(), hold()
+    rig.lua(queue, WAIT, slow.data)
+    await slow.entered()
+    waiting = asyncio.ensure_future(rig.gate.settle(patience=60))
+    await turns()
+    rig.gate.collect()
+    waiting.cancel()
+    await asyncio.wait([waiting], timeout=1)
+    assert waiting.cancelled()
+    slow.release()
+    await rig.settled()
+
+
 @pytest.mark.parametrize("kind", WORKERS)
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_ten_thousand_tasks_and_an_immediate_end(kind: WorkerKind, workers: int) -> None:

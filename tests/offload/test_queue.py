@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.offload import Status
+from engine.offload import Outcome, Status
+from engine.offload import queue as queue_module
+from engine.offload.files import GIVEN_UP
 from tests.offload.rig import APPEND, ECHO, FAIL, NOTHING, ODD, WAIT, HeldOperations, Hold, Rig, closes, contents, turns
-from tests.support import eventually
+from tests.support import eventually, eventually_in_thread
 
 MakeHold = Callable[[], Hold]
 
@@ -175,6 +178,48 @@ async def test_abandon_gives_up_operations(rig: Rig, operations: HeldOperations)
     operations.let_go(running, waiting)
     await eventually(lambda: queue.stats().late_results == 1)
     assert operations.entered == [running]
+
+
+async def test_an_operation_that_was_given_up_counts_as_abandoned_whoever_is_first_to_say_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = rig.queue()
+    monkeypatch.setattr(queue_module, "operate", lambda task, _given_up: GIVEN_UP)
+    given_up = rig.operation(queue, "rm", target="/nowhere")
+    await rig.settled()
+    assert rig.outcome(given_up).status is Status.ABANDONED
+    assert (queue.stats().abandoned, queue.stats().failed) == (1, 0)
+
+
+async def test_what_callbacks_submit_while_a_queue_is_abandoned_is_abandoned_too(rig: Rig) -> None:
+    again: list[Outcome] = []
+
+    def deliver(outcomes: list[Outcome]) -> None:
+        rig.delivered.extend(outcomes)
+        for outcome in outcomes:
+            if outcome.status is Status.RESULT:
+                again.append(outcome)
+                rig.lua(queue, ECHO, b"more")
+
+    queue = rig.queue(deliver=deliver)
+    rig.lua(queue, ECHO, b"x")
+    queue.pump()
+    eventually_in_thread(lambda: rig.gate._given)  # the loop does not turn: what is given waits in the line
+    queue.abandon()
+    assert len(again) == 1
+    assert queue.pending == 0
+    assert (queue.stats().completed, queue.stats().abandoned) == (1, 1)
+
+
+async def test_a_run_of_operations_that_begins_too_late_does_nothing(rig: Rig) -> None:
+    queue = rig.queue()
+    lost = rig.operation(queue, "rm", target="/nowhere")
+    queue.pump()  # the run is a coroutine that has not begun
+    queue.abandon()
+    rig.gate.file_threads.shutdown()
+    await asyncio.gather(*rig.tasks)
+    assert rig.outcome(lost).status is Status.ABANDONED
+    assert (queue._running, queue._starting) == (0, 0)
 
 
 async def test_detach_drops_results_and_counts_them(rig: Rig, hold: MakeHold) -> None:

@@ -40,8 +40,9 @@ async def test_workers_and_their_memory(rig: Rig) -> None:
     rig.lua(queue, ECHO, b"x")
     await rig.settled()
     await eventually(lambda: queue.stats().workers[0].memory_bytes > 0)
+    await eventually(lambda: queue.stats().workers[0].state == "idle")
     [worker] = queue.stats().workers
-    assert (worker.kind, worker.state, worker.states_built) == (rig.kind, "idle", 1)
+    assert (worker.kind, worker.states_built) == (rig.kind, 1)
     assert worker.tasks_run == 1
     assert 100_000 < worker.memory_bytes < 100_000_000
 
