@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 
 import uvloop
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from engine import Config, Engine, EngineError
@@ -425,7 +425,12 @@ def go(root: Path, plan: Plan, isolation: str = "thread") -> Run:
     return runs[0]
 
 
-ends = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+ends = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # threads decide, too: what fails need not fail again
+)
 
 
 @ends
