@@ -28,8 +28,8 @@ fix: $(STAMP)           ## format and mend what can be mended mechanically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)         ## how long each way of copying holds the fast path
-	$(BIN)/python -m benchmarks blocking
+bench: $(STAMP)         ## every benchmark, side by side with its peers
+	$(BIN)/python -m benchmarks all
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

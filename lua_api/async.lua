@@ -8,6 +8,7 @@ local effects = require("offpath.effects")
 local failure = require("offpath.failure")
 local buffers = require("offpath.buffer")
 local inflight = require("offpath.inflight")
+local paths = require("offpath.paths")
 local string_buffer = require("string.buffer")
 
 local xpcall = xpcall
@@ -37,6 +38,12 @@ local function check_text(value, method, field, level)
   if kind == "string" then return value end
   if kind == "number" then return tostring(value) end
   error(("T.async:%s: '%s' must be a string, not %s"):format(method, field, kind == "nil" and "nil" or "a " .. kind), level + 1)
+end
+
+-- A path as the call means it, whatever the working directory is when its turn comes.
+local function check_path(value, method, field, level)
+  local path = paths.absolute(check_text(value, method, field, level + 1), level + 1)
+  return path -- not a tail call, which would leave no frame of this one
 end
 
 local function check_function(value, field, required, level)
@@ -99,24 +106,25 @@ function M.new(context, pack, limit)
   end
 
   local function copy(from, to)
-    check_text(from, "copy", "from", 2)
-    return file_operation("copy", tostring(from), check_text(to, "copy", "to", 2))
+    local source, target = check_path(from, "copy", "from", 2), check_path(to, "copy", "to", 2)
+    return file_operation("copy", source, target)
   end
 
   local function cat(from, to)
-    check_text(from, "cat", "from", 2)
-    return file_operation("cat", tostring(from), check_text(to, "cat", "to", 2))
+    local source, target = check_path(from, "cat", "from", 2), check_path(to, "cat", "to", 2)
+    return file_operation("cat", source, target)
   end
 
   local function rm(file)
-    return file_operation("rm", "", check_text(file, "rm", "file", 2))
+    local target = check_path(file, "rm", "file", 2)
+    return file_operation("rm", "", target)
   end
 
   local function copybuffer(buffer, file, position)
     if not buffers.is_buffer(buffer) and type(buffer) ~= "string" then
       error("T.async:copybuffer: 'buffer' must be a Buffer or a string, not " .. (buffer == nil and "nil" or "a " .. type(buffer)), 2)
     end
-    check_text(file, "copybuffer", "file", 2)
+    local target = check_path(file, "copybuffer", "file", 2)
     local at = -1
     if position ~= nil then
       at = tonumber(position)
@@ -125,7 +133,7 @@ function M.new(context, pack, limit)
       end
     end
     local bytes = type(buffer) == "string" and buffer or buffer:tostring()
-    return file_operation("copybuffer", bytes, tostring(file), at)
+    return file_operation("copybuffer", bytes, target, at)
   end
 
   local function schedule(task)
@@ -212,6 +220,11 @@ function M.new(context, pack, limit)
   end
 
   host.flush_pack = flush_pack
+
+  -- Allows fewer pending items than the host does.
+  function host.lower_limit(own)
+    limit = math.min(limit, own)
+  end
 
   -- Completions of tasks that have no callback for how they ended.
   function host.settle(count)

@@ -197,6 +197,7 @@ function M.start(settings)
     completion.complete_pack(first, count, outcomes)
   end
 
+  host_end.lower_limit = completion.lower_limit
   host_end.settle = completion.settle
   host_end.note_quick = completion.note_quick
 

@@ -7,13 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from engine.vm.state import LuaState
 from lua_api import WIDTH, Effect, install_plugin
 
 DEADLINE = 20.0
 """Seconds after which a wait is a failure; no test waits that long when all is well."""
+
+WorkerKind = Literal["thread", "process"]
+"""What a worker may be (`Config.async_isolation`)."""
 
 SETTINGS: dict[str, Any] = {
     "contextid": 3,

@@ -20,6 +20,7 @@ def summary_lines(stats: EngineStats, seconds: float) -> list[str]:
         ("alerts", f"{stats.alerts:,}"),
         ("resources", f"{stats.resources:,}"),
         ("async tasks", _tasks(stats.tasks)),
+        ("async times", _times(stats.tasks)),
         ("events", _events(stats)),
         ("messages", _messages(stats)),
         ("script errors", f"{stats.script_errors:,}" if stats.script_errors else ""),
@@ -90,6 +91,16 @@ def _tasks(tasks: AsyncStats) -> str:
         )
     )
     return ", ".join([f"{tasks.submitted:,}: {tasks.completed:,} completed", *rest])
+
+
+def _times(tasks: AsyncStats) -> str:
+    """Half of the tasks, and 99 of 100, waited and ran at most so long."""
+    shown = [
+        f"{verb} {duration(times.percentile(50))}, {duration(times.percentile(99))} (p50, p99)"
+        for verb, times in (("waited", tasks.waits), ("ran", tasks.runs))
+        if times.count
+    ]
+    return "; ".join(shown)
 
 
 def _events(stats: EngineStats) -> str:

@@ -24,6 +24,9 @@ _BUFFERS = 1024  # IOV_MAX of Linux
 
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # a pipe must not hold the thread
 
+GIVEN_UP = "given up"
+"""What went wrong with an operation whose queue was abandoned meanwhile."""
+
 _RANDOM = secrets.token_hex(6)  # once: names need not be secret, only different from those of other hosts and runs
 
 _numbers = itertools.count()
@@ -34,8 +37,8 @@ _FAILURES = (OSError, ValueError, OverflowError, MemoryError, Abandoned)
 # ---- copy
 
 
-def copy(source: str, target: str, given_up: threading.Event) -> None:
-    """Create or atomically replace `target` with the contents of `source`; a link is followed."""
+def copy(source: str, target: str, given_up: threading.Event) -> int:
+    """Create or atomically replace `target` with the contents of `source`: how many bytes. A link is followed."""
     target, mode = _replaceable(target)
     temporary = f"{target[: target.rfind('/') + 1]}.{_RANDOM}-{os.getpid():x}-{next(_numbers):x}.tmp"
     with Source(source) as read_from:
@@ -45,8 +48,8 @@ def copy(source: str, target: str, given_up: threading.Event) -> None:
             try:
                 if mode is not None:
                     os.fchmod(write_to, mode)
-                if not read_from.clone_into(write_to):
-                    read_from.move_into(write_to, given_up)
+                cloned = read_from.clone_into(write_to)
+                moved = read_from.size if cloned else read_from.move_into(write_to, given_up)
             finally:
                 os.close(write_to)
             os.rename(temporary, target)
@@ -54,6 +57,7 @@ def copy(source: str, target: str, given_up: threading.Event) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
+    return moved
 
 
 def _replaceable(path: str) -> tuple[str, int | None]:
@@ -121,17 +125,19 @@ class _Appending:
         finally:
             self._close()
 
-    def cat(self, source: str, given_up: threading.Event) -> None:
-        """Append a file."""
+    def cat(self, source: str, given_up: threading.Event) -> int:
+        """Append a file: how many bytes."""
         with Source(source) as read_from:
             descriptor = self._open()
             try:
                 # Onto itself, it is the file as it was: to its end it would be endless.
                 itself = not read_from.complete and os.path.sameopenfile(read_from.descriptor, descriptor)
-                self._keep(read_from.move_into(descriptor, given_up, read_from.size if itself else sys.maxsize))
+                moved = read_from.move_into(descriptor, given_up, read_from.size if itself else sys.maxsize)
+                self._keep(moved)
             except BaseException:
                 self._undo()
                 raise
+        return moved
 
     def write(self, buffers: Sequence[bytes], done: Callable[[], None]) -> None:
         """Append buffers, with one system call if all goes well; `done` is called for each before one that fails."""
@@ -171,10 +177,10 @@ def _restore(descriptor: int, size: int, new: str | None) -> None:
         os.unlink(os.path.realpath(new))
 
 
-def cat(source: str, target: str, given_up: threading.Event) -> None:
-    """Append the contents of `source` to `target`, creating it."""
+def cat(source: str, target: str, given_up: threading.Event) -> int:
+    """Append the contents of `source` to `target`, creating it: how many bytes."""
     with _Appending(target) as appending:
-        appending.cat(source, given_up)
+        return appending.cat(source, given_up)
 
 
 def remove(target: str) -> None:
@@ -213,13 +219,14 @@ def operate(task: Task, given_up: threading.Event) -> str | None:
     """Do a file operation, on this thread. None when it was done, else what went wrong, in one line."""
     try:
         if task.method == "copy":
-            copy(task.source, task.target, given_up)
+            task.moved = copy(task.source, task.target, given_up)
         elif task.method == "cat":
-            cat(task.source, task.target, given_up)
+            task.moved = cat(task.source, task.target, given_up)
         elif task.method == "rm":
             remove(task.target)
         else:
             write(task.data, task.target, task.position)
+            task.moved = len(task.data)
     except _FAILURES as exc:
         return _explain(task, exc)
     return None
@@ -245,19 +252,31 @@ def operate_run(tasks: Sequence[Task], given_up: threading.Event) -> list[str | 
             task = tasks[len(wrong)]
             try:
                 if task.method == "cat":
-                    target.cat(task.source, given_up)
+                    task.moved = target.cat(task.source, given_up)
                     wrong.append(None)
                 else:
-                    rest = itertools.takewhile(lambda each: each.method != "cat", tasks[len(wrong) :])
-                    target.write([each.data for each in rest], lambda: wrong.append(None))
+                    rest = list(itertools.takewhile(lambda each: each.method != "cat", tasks[len(wrong) :]))
+                    _write_all_of(rest, target, wrong)
             except _FAILURES as exc:
                 wrong.append(_explain(tasks[len(wrong)], exc))
     return wrong
 
 
+def _write_all_of(tasks: Sequence[Task], target: _Appending, wrong: list[str | None]) -> None:
+    """Append the data of several tasks, and note each that was done."""
+    left = iter(tasks)
+
+    def done() -> None:
+        task = next(left)
+        task.moved = len(task.data)
+        wrong.append(None)
+
+    target.write([each.data for each in tasks], done)
+
+
 def _explain(task: Task, exc: Exception) -> str:
     if isinstance(exc, Abandoned):
-        return "given up"
+        return GIVEN_UP
     what = f"{task.source} -> {task.target}" if task.source else task.target
     reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc) or type(exc).__name__
     return f"T.async:{task.method}: {what}: {reason}"

@@ -1,7 +1,8 @@
 """The one door of offloaded work: out through the queues of plugins, back in through `collect`, on the loop thread.
 
-Outcomes from any thread go into one list, and one `call_soon_threadsafe` at a time is armed to collect it: waking the
-loop costs a system call, which a thousand results share.
+Outcomes from any thread wait in a line per queue, and one `call_soon_threadsafe` at a time is armed to collect them:
+waking the loop costs a system call, which a thousand results share. Lines are served in turn, so that the results of a
+plugin that has many don't hold up those of another.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import asyncio
 import contextlib
 import logging
 import math
+import sys
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.offload.paths import PathLocks
@@ -27,8 +29,10 @@ from engine.values.stats import AsyncStats
 if TYPE_CHECKING:
     from engine.offload.queue import TaskQueue
 
-_FILE_THREADS = 8
 _SLICE_SECONDS = 0.004
+_MOST_AT_ONCE = 64  # outcomes: what their callbacks schedule leaves together, too
+_TURN_SECONDS = 0.001  # of a slice, for one queue
+_REST_SECONDS = 0.001  # between two times that outcomes of file operations wake the loop
 _JOIN_SECONDS = 1.0
 
 _logger = logging.getLogger("offpath.offload")
@@ -45,6 +49,34 @@ class _HighWater:
     reached: bool = False
 
 
+class _Line:
+    """What a queue was given: outcomes, and calls that must not overtake them."""
+
+    __slots__ = ("_most", "_seconds", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[list[Outcome] | Callable[[], object]] = deque()
+        self._most = 1
+        self._seconds = _TURN_SECONDS  # that an outcome took lately
+
+    def take(self, seconds: float) -> tuple[list[Outcome], Callable[[], object] | None]:
+        """The first outcomes, as many as it takes so long to settle, and at least one; or the first call."""
+        first = self.waiting.popleft()
+        if callable(first):
+            return [], first
+        outcomes = first
+        limit = min(self._most, seconds / self._seconds)
+        while self.waiting and len(outcomes) < limit and isinstance(more := self.waiting[0], list):
+            outcomes = outcomes + more
+            self.waiting.popleft()
+        return outcomes, None
+
+    def learn(self, settled: int, seconds: float) -> None:
+        """Note how long it took to settle some."""
+        self._most = min(2 * settled, _MOST_AT_ONCE)
+        self._seconds = max(seconds / settled, 1e-9)
+
+
 class Gate:
     """All queues of one engine. Made and used on the loop thread, but `give` and `call_threadsafe`, for any."""
 
@@ -53,12 +85,17 @@ class Gate:
         self.loop = asyncio.get_running_loop()
         self.start_soon = start_soon
         self.paths = PathLocks()
-        self.file_threads = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="offpath-files")
+        # Made on demand and without a limit, so that no plugin can take them all: each has as many runs as workers.
+        self.file_threads = ThreadPoolExecutor(sys.maxsize, thread_name_prefix="offpath-files")
         self._queues: list[TaskQueue] = []
         self._gone = AsyncStats()
         self._lock = threading.Lock()
-        self._given: deque[Callable[[], None]] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
+        self._given: OrderedDict[TaskQueue, _Line] = OrderedDict()  # no line in it is empty
+        self._lines: dict[TaskQueue, _Line] = {}
         self._armed = False
+        self._rest_wanted = False  # outcomes were given that may wait for others
+        self._resting = False  # such came home a moment ago: those that follow wait for the end of it
         self._to_pump: dict[TaskQueue, None] = {}
         self._collecting = False
         self._progress = asyncio.Event()
@@ -74,13 +111,13 @@ class Gate:
         return sum(queue.pending for queue in self._queues)
 
     @property
-    def longest(self) -> int:
-        """Unsettled tasks of the queue that has most."""
-        return max((queue.pending for queue in self._queues), default=0)
+    def half_full(self) -> bool:
+        """Whether some queue is."""
+        return any(queue.half_full for queue in self._queues)
 
     def stats(self) -> AsyncStats:
         """The sums over all queues, closed ones included."""
-        return _sum([self._gone, *(queue.stats() for queue in self._queues)])
+        return sum((queue.stats() for queue in self._queues), start=self._gone)
 
     def add_high_water(self, limit: int, call: Callable[[int], None]) -> None:
         """Have `call(pending)` called when pending tasks come to a limit; again only after they fell to half of it."""
@@ -104,15 +141,39 @@ class Gate:
 
     def give(self, queue: TaskQueue, outcomes: list[Outcome]) -> None:
         """Bring outcomes home."""
-        self.call_threadsafe(queue.settle, outcomes)
+        self._put_in_line(queue, outcomes)
+
+    def give_together(self, queue: TaskQueue, outcomes: list[Outcome]) -> None:
+        """Bring outcomes home that no callback waits for: with others that come within about a millisecond."""
+        self._put_in_line(queue, outcomes, soon=False)
+
+    def call_in_line(self, queue: TaskQueue, fn: Callable[..., Any], *args: Any) -> None:
+        """Have something called on the loop thread, in order with the outcomes of a queue."""
+        self._put_in_line(queue, lambda: fn(*args))
+
+    def _put_in_line(self, queue: TaskQueue, item: list[Outcome] | Callable[[], object], *, soon: bool = True) -> None:
+        with self._lock:
+            line = self._lines.get(queue)
+            if line is None:
+                line = self._lines[queue] = _Line()
+            line.waiting.append(item)
+            self._given.setdefault(queue, line)
+            self._rest_wanted = self._rest_wanted or not soon
+            if self._armed or (self._resting and not soon):
+                return
+            self._armed = True
+        self._wake()
 
     def call_threadsafe(self, fn: Callable[..., Any], *args: Any) -> None:
-        """Have something called on the loop thread, in order, together with what else came."""
+        """Have something that takes no time called on the loop thread, before outcomes, in the order of these calls."""
         with self._lock:
-            self._given.append(lambda: fn(*args))
+            self._calls.append(lambda: fn(*args))
             if self._armed:
                 return
             self._armed = True
+        self._wake()
+
+    def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear of it
             self.loop.call_soon_threadsafe(self._collect_armed)
 
@@ -136,26 +197,77 @@ class Gate:
             self._armed = False
         self.collect()
 
-    def collect(self, *, all_of_it: bool = False) -> None:
+    def collect(self) -> None:
         """Run what was given, for a slice of time; the rest follows in the next turn of the loop."""
-        until = time.monotonic() + (math.inf if all_of_it else _SLICE_SECONDS)
         self._collecting = True
         try:
-            while self._given:
-                self._given.popleft()()
-                if time.monotonic() > until:
-                    break
+            out_of_time = self._collect_slice()
         finally:
             self._collecting = False
         self._progress.set()
         self._pump()
-        if not self._given:
-            return
+        self._rest()
         with self._lock:
-            if self._armed:
+            if self._armed or not (self._calls or self._given) or (self._resting and not out_of_time):
                 return
             self._armed = True
         self.loop.call_soon(self._collect_armed)
+
+    def _rest(self) -> None:
+        """Let outcomes that may wait do so for a moment, if some came."""
+        with self._lock:
+            if self._resting or not self._rest_wanted:
+                return
+            self._resting, self._rest_wanted = True, False
+        self.loop.call_later(_REST_SECONDS, self._rested)
+
+    def _rested(self) -> None:
+        with self._lock:
+            self._resting = False
+            if self._armed or not self._given:
+                return
+            self._armed = True
+        self._collect_armed()
+
+    def _collect_slice(self) -> bool:
+        """Whether there was more than a slice of time is enough for."""
+        now = began = time.monotonic()
+        while self._calls and now < began + _SLICE_SECONDS / 2:
+            self._calls.popleft()()
+            now = time.monotonic()
+        until = max(began + _SLICE_SECONDS, now + _TURN_SECONDS)
+        while self._given and now < until:
+            with self._lock:
+                queue, line = next(iter(self._given.items()))
+                self._given.move_to_end(queue)
+            now = self._serve(queue, line, now + _TURN_SECONDS)
+        return now >= until
+
+    def collect_all(self, queue: TaskQueue) -> None:
+        """Run all that a queue was given."""
+        if line := self._given.get(queue):
+            self._serve(queue, line, math.inf)
+        self._progress.set()
+        self.look_at_marks()
+
+    def _serve(self, queue: TaskQueue, line: _Line, until: float) -> float:
+        """Run what is in a line, at least one thing, until a moment: what time it is then."""
+        now = time.monotonic()
+        while True:
+            with self._lock:
+                outcomes, call = line.take(until - now)
+                if not line.waiting:
+                    del self._given[queue]
+            before = now
+            if call is None:
+                queue.settle(outcomes)
+            else:
+                call()
+            now = time.monotonic()
+            if outcomes:
+                line.learn(len(outcomes), now - before)
+            if not line.waiting or now >= until:
+                return now
 
     async def settle(self, *, patience: float, queue: TaskQueue | None = None) -> bool:
         """Wait until nothing is pending, of one queue or of all. False when nothing settled for `patience` seconds."""
@@ -171,7 +283,8 @@ class Gate:
         while sum(each.settled for each in queues) == before:
             self._progress.clear()
             try:
-                await asyncio.wait_for(self._progress.wait(), max(until - self.loop.time(), 0))
+                async with asyncio.timeout_at(until):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self._progress.wait()
             except TimeoutError:
                 return False
         return True
@@ -201,6 +314,7 @@ class Gate:
 
     async def close(self) -> None:
         """End all threads. What is still pending is abandoned; threads that won't end are counted and left behind."""
+        self.abandon()  # of all queues, before the end of the first is waited for: nothing starts meanwhile
         for queue in list(self._queues):
             await self.close_queue(queue)
         joiner = WorkerThread("offpath-join")
@@ -213,15 +327,16 @@ class Gate:
         """Abandon what a queue has left and end its workers."""
         queue.abandon()
         all_ended = await _wait_for(queue.close())
-        self.collect(all_of_it=True)
+        self.collect_all(queue)
         counts = queue.stats()
         if not all_ended:
             _logger.warning(
                 "%s: %d worker thread(s) still run a task and are left behind", queue.name, counts.stuck_threads
             )
+        self._lines.pop(queue, None)
         if queue in self._queues:
             self._queues.remove(queue)
-            self._gone = _sum([self._gone, counts])
+            self._gone += replace(counts, workers=())
 
 
 async def _wait_for(threads: list[WorkerThread]) -> bool:
@@ -235,12 +350,3 @@ async def _wait_for(threads: list[WorkerThread]) -> bool:
         if thread.gone.is_set():
             thread.join(_JOIN_SECONDS)  # it has nothing left to do but to end
     return not running
-
-
-def _sum(counts: list[AsyncStats]) -> AsyncStats:
-    return AsyncStats(
-        **{
-            name: sum(getattr(each, name) for each in counts)
-            for name in AsyncStats.__dataclass_fields__  # every field is a count
-        }
-    )

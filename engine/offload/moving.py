@@ -67,9 +67,9 @@ def _through_memory(source: int, target: int, count: int) -> int:
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write a buffer to a descriptor's offset, or raise; then a part of it may be there."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def _check(given_up: threading.Event) -> None:

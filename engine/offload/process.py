@@ -51,6 +51,7 @@ class WorkerDiedError(Exception):
 class ProcessWorker:
     """A worker process of a plugin, started anew when it died. Made on the loop thread; `Worker` says the rest."""
 
+    kind = "process"
     ends_at_once = True
 
     def __init__(self, setup: WorkerSetup, exchange: Callable[..., Any]) -> None:

@@ -11,6 +11,7 @@ Everything runs on the loop thread but what is marked: that runs on the thread o
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections import deque
@@ -18,45 +19,30 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from engine.offload.files import coalesces, in_thread, operate, operate_run, touched_by_run, touched_paths
+from engine.offload.counts import TaskCounts
+from engine.offload.files import GIVEN_UP, coalesces, in_thread, operate, operate_run, touched_by_run
+from engine.offload.held_packs import HeldPacks
+from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
-from engine.values.stats import AsyncStats
+from engine.values.stats import AsyncStats, WorkerStats
 
 if TYPE_CHECKING:
     from engine.offload.gate import Gate
 
 _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one worker's and others could not help it
 
-_OPERATIONS_SECONDS = 0.1  # after which a run of file operations lets those of other plugins have the thread
-
+# Threads that do small operations hinder each other: each system call lets go of the GIL and has to get it back.
+# Measured: four take twice as long as one. So another run is started only when those that there are begin fewer than so
+# many operations, each, in so many seconds.
+_QUICK_OPERATIONS = 4
+_WATCH_SECONDS = 0.002
 
 _RUN_APPENDS = 256  # copybuffers done as one
 _RUN_CATS = 32  # likewise; each has a source to look up under the lock
 _RUN_BYTES = 8 << 20
 
 _LINGER_SECONDS = 0.002  # that a run waits for more: to wake it costs a fifth of what a new one does
-
-_LOOK_SECONDS = 0.002  # between two looks at workers that are at a pack
-_SEEN_SECONDS = 0.001  # in which a worker surely sees what was asked of it, if it comes to look
-
-
-class _Slot:
-    """A worker and what it has in hand. Shared with the worker's thread, under the queue's lock."""
-
-    __slots__ = ("fresh", "holding", "lingers", "orphaned", "run", "seen", "taken", "wake", "worker")
-
-    def __init__(self) -> None:
-        self.worker: Worker | None = None
-        self.holding: dict[int, Task] = {}
-        self.orphaned = False
-        self.fresh = False  # its run has drawn nothing yet, since it began or was woken
-        self.lingers = False  # its run waits for more
-        self.wake = threading.Lock()  # released to wake it
-        self.wake.acquire()
-        self.run: asyncio.Future[int] | None = None
-        self.seen: tuple[int, int] | None = None  # task and place in it at the last look
-        self.taken = (0, 0)  # of the part that the worker gives next: tasks and bytes that were taken before
 
 
 class TaskQueue:
@@ -74,16 +60,20 @@ class TaskQueue:
         make_worker: Callable[[WorkerSetup, Callable[..., Any]], Worker] = LuaWorker,
         on_quick: Callable[[int, bool], None] = lambda _code, _is_quick: None,
         stuck_limit: int = 16,
+        limit: int = sys.maxsize,
     ) -> None:
-        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop."""
+        """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop.
+
+        `limit` is how many unfinished tasks the script's side allows: beyond half of it the queue is `half_full`.
+        """
         self.name = name
         self.workers = workers
+        self._limit = limit
         self._gate = gate
         self._deliver = deliver
         self._make_worker = make_worker
         self._on_quick = on_quick
         self._stuck_limit = stuck_limit
-        self._looking = False
         self._log = log
         self._codes: dict[int, bytes] = {}
         self._setup = setup(self._log_from_worker, self._codes.__getitem__)
@@ -93,15 +83,27 @@ class TaskQueue:
         self._blocked = False  # the head waits for a path
         self._pack: Task | None = None  # of which a worker has not begun all: nothing behind it may start before
         self._operations: set[Task] = set()
-        self._idle_slots: list[_Slot] = []
-        self._lingering: list[_Slot] = []
-        self._slots: set[_Slot] = set()
+        self._idle_slots: list[Slot] = []
+        self._lingering: list[Slot] = []
+        self._slots: set[Slot] = set()
+        self._held_packs = HeldPacks(
+            gate.loop,
+            self._lock,
+            self._slots,
+            someone_is_idle=lambda: self._running < self.workers or bool(self._lingering),
+            more_may_come=lambda: bool(self._ready),
+            give=lambda outcomes: gate.give(self, outcomes),
+            put_back=self._put_back,
+            all_begun=self._all_begun,
+        )
+        self._operation_runs = 0
+        self._operation_runs_wanted = 1
+        self._drawn = 0  # operations that were begun, or several that were done as one
+        self._watching = False
         self._running = 0
         self._given_up = threading.Event()
-        self._closing: list[WorkerThread] = []
-        self._submitted = self._completed = self._failed = self._timed_out = 0
-        self._rejected = self._abandoned = self._late = 0
-        self._pending = 0
+        self._closing: list[Worker] = []
+        self._counts = TaskCounts()
 
     # ---- the way in
 
@@ -111,39 +113,49 @@ class TaskQueue:
 
     def submit(self, task: Task) -> None:
         """Take a task. Its outcome is delivered exactly once, unless `detach` came before."""
-        self._submitted += task.size
-        self._pending += task.size
+        task.submitted = time.monotonic()
+        self._counts.enter(task.size)
         self._ready.append(task)
         self._gate.pump_soon(self)
 
     def reject(self, count: int) -> None:
         """Count tasks that the script's side refused because the queue was full."""
-        self._submitted += count
-        self._rejected += count
+        self._counts.reject(count)
 
     @property
     def pending(self) -> int:
         """Tasks submitted and not settled."""
-        return self._pending
+        return self._counts.pending
+
+    @property
+    def half_full(self) -> bool:
+        """Whether so many tasks are pending that a source had better wait."""
+        return self._counts.pending > self._limit // 2
 
     @property
     def settled(self) -> int:
         """Tasks settled so far, however they ended."""
-        return self._completed + self._failed + self._abandoned
+        return self._counts.settled
 
     def stats(self) -> AsyncStats:
         """Counts at this moment."""
-        return AsyncStats(
-            submitted=self._submitted,
-            completed=self._completed,
-            failed=self._failed,
-            timed_out=self._timed_out,
-            rejected=self._rejected,
-            abandoned=self._abandoned,
-            pending=self._pending,
-            late_results=self._late,
-            stuck_threads=sum(not thread.gone.is_set() for thread in self._closing),
-        )
+        closing = self._still_closing()
+        with self._lock:
+            running = {slot for slot in self._slots if not slot.lingers}
+            slots = (*self._idle_slots, *self._slots)
+            workers = [(each.worker, "running" if each in running else "idle") for each in slots if each.worker]
+            workers += [(worker, "stuck") for worker in closing]
+            runs = [worker.run_times() for worker, _ in workers]
+            return self._counts.stats(len(closing), tuple(_worker_stats(*each) for each in workers), runs)
+
+    def _still_closing(self) -> list[Worker]:
+        """The workers that were asked to end and have not; those that have are forgotten."""
+        still = [worker for worker in self._closing if not worker.executor.gone.is_set()]
+        for worker in self._closing:
+            if worker not in still:
+                self._counts.worker_gone(worker.run_times())
+        self._closing = still
+        return still
 
     # ---- starting runs
 
@@ -154,16 +166,22 @@ class TaskQueue:
             with self._lock:
                 if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
-                if self._wake_one():
+                head = self._ready[0]
+                if head.is_lua:
+                    self._held_packs.look_later()
+                elif self._operation_runs >= self._operation_runs_wanted:
+                    self._watch_operations()
+                    return
+                if (head.is_lua or self._running >= self.workers) and self._wake_one():
                     continue
                 if self._running >= self.workers:
                     return
-                head = self._ready[0]
                 self._starting += 1
             self._running += 1
             if head.is_lua:
                 self._start_worker()
             else:
+                self._operation_runs += 1
                 self._gate.start_soon(self._run_operations)
 
     def _wake_one(self) -> bool:
@@ -178,7 +196,7 @@ class TaskQueue:
 
     def _refuse_beyond_stuck(self) -> None:
         """With too many threads stuck in tasks past their timeout, no other takes their place: Lua tasks fail."""
-        if not self._closing or sum(not thread.gone.is_set() for thread in self._closing) < self._stuck_limit:
+        if len(self._closing) < self._stuck_limit or len(self._still_closing()) < self._stuck_limit:
             return
         with self._lock:
             refused = self._draw_lua_tasks()
@@ -188,7 +206,7 @@ class TaskQueue:
             self._gate.pump_soon(self)
 
     def _start_worker(self) -> None:
-        slot = self._idle_slots.pop() if self._idle_slots else _Slot()
+        slot = self._idle_slots.pop() if self._idle_slots else Slot()
         if slot.worker is None:
             slot.worker = self._make_worker(self._setup, lambda more, *flat: self._exchange(slot, more, flat))
         slot.fresh = True
@@ -196,7 +214,7 @@ class TaskQueue:
         slot.run = self._gate.loop.run_in_executor(slot.worker.executor, slot.worker.drain)
         slot.run.add_done_callback(lambda done: self._run_ended(slot, done))
 
-    def _run_ended(self, slot: _Slot, done: asyncio.Future[int]) -> None:
+    def _run_ended(self, slot: Slot, done: asyncio.Future[int]) -> None:
         failure = None if done.cancelled() else done.exception()
         if slot.orphaned:
             return
@@ -211,7 +229,7 @@ class TaskQueue:
         self._gate.collect()
         self.pump()
 
-    def _fail_held(self, slot: _Slot, failure: BaseException) -> None:
+    def _fail_held(self, slot: Slot, failure: BaseException) -> None:
         """A drain run that raised took its tasks with it and leaves a state that can't be trusted."""
         assert slot.worker is not None
         slot.worker.executor.submit(slot.worker.reset)
@@ -221,14 +239,36 @@ class TaskQueue:
             slot.seen, slot.taken = None, (0, 0)
             for task in held:
                 self._all_begun(task)
-        self._gate.collect(all_of_it=True)  # parts of packs that were given before
+        self._gate.collect_all(self)  # parts of packs that were given before
         message = f"worker failed: {failure}".encode()
         self._settle([Outcome(task, Status.FAILED, message, tasks=task.left) for task in held if task.left])
 
     async def _run_operations(self) -> None:
-        await in_thread(self._drain_operations, self._gate.file_threads)
+        if self._ready:
+            await in_thread(self._drain_operations, self._gate.file_threads)
+        else:  # done by another run or abandoned, before this one began; the threads may be gone, too
+            with self._lock:
+                self._starting -= 1
         self._running -= 1
+        self._operation_runs -= 1
+        self._operation_runs_wanted = max(self._operation_runs, 1)
         self.pump()
+
+    def _watch_operations(self) -> None:
+        """See to it that there are more runs of file operations when those that there are turn out to be slow."""
+        if not self._watching:
+            self._watching = True
+            self._gate.loop.call_later(_WATCH_SECONDS, self._look_at_operations, self._drawn)
+
+    def _look_at_operations(self, drawn: int) -> None:
+        self._watching = False
+        if self._drawn - drawn < _QUICK_OPERATIONS * self._operation_runs:
+            self._operation_runs_wanted = self._operation_runs + 1
+        self.pump()
+
+    def _try_again(self) -> None:
+        """A path was released. On any thread."""
+        self._gate.call_threadsafe(self._unblock)
 
     def _unblock(self) -> None:
         with self._lock:
@@ -237,7 +277,7 @@ class TaskQueue:
 
     # ---- runs, each on a thread of its own
 
-    def _exchange(self, slot: _Slot, more: bool, flat: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _exchange(self, slot: Slot, more: bool, flat: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Results in, tasks out. On a worker's thread."""
         if flat:
             self._take_results(slot, flat)
@@ -258,13 +298,11 @@ class TaskQueue:
             if chunk[0].is_lua:
                 if chunk[0].timeout:
                     self._gate.call_threadsafe(self._watch, slot, chunk[0])
-                if chunk[0].is_pack and not self._looking:
-                    self._gate.call_threadsafe(self._look_later)
                 return tuple(value for task in chunk for value in task.crossing())
             self._operate(chunk)
         return None
 
-    def _linger(self, slot: _Slot) -> bool:
+    def _linger(self, slot: Slot) -> bool:
         """Wait a moment for more. Whether there is."""
         if slot.wake.acquire(timeout=_LINGER_SECONDS):
             return True
@@ -276,8 +314,7 @@ class TaskQueue:
         return slot.wake.acquire()  # it was woken just now
 
     def _drain_operations(self) -> None:
-        """Do the file operations at the head, for a while. On a file thread."""
-        until = time.monotonic() + _OPERATIONS_SECONDS
+        """Do the file operations at the head. On a file thread."""
         first = True
         while True:
             with self._lock:
@@ -287,8 +324,6 @@ class TaskQueue:
             if not drawn:
                 return
             self._operate(drawn)
-            if time.monotonic() > until:
-                return
 
     def _draw(self, *, lua: bool) -> list[Task]:
         """What a run does next: some Lua tasks, or one file operation, or nothing. On any thread, under the lock."""
@@ -298,21 +333,24 @@ class TaskQueue:
         if head.is_lua:
             return self._draw_lua_tasks() if lua else []
         run = self._coalescing()
-        paths = touched_by_run(run) if len(run) > 1 else touched_paths(head)
         self._blocked = True
-        if not self._gate.paths.acquire(*paths, lambda: self._gate.call_threadsafe(self._unblock)):
+        if not self._gate.paths.acquire(head, lambda: touched_by_run(run), self._try_again):
             return []
         self._blocked = False
-        head.paths = paths  # of all of the run, for the release
+        now = time.monotonic()
         for task in run:
             self._ready.popleft()
-            task.phase = Phase.RUNNING
+            task.phase, task.started = Phase.RUNNING, now
+            self._counts.take(task, now)
         self._operations.update(run)
+        self._drawn += 1
         return run
 
     def _coalescing(self) -> list[Task]:
         """The operations at the head that can be done as one: appends to the same file."""
         run = [self._ready[0]]
+        if not coalesces(run[0], run[0]):
+            return run
         held = len(run[0].data)
         limit = _RUN_APPENDS if run[0].method == "copybuffer" else _RUN_CATS
         for task in islice(self._ready, 1, limit):
@@ -333,6 +371,7 @@ class TaskQueue:
                 break
             task = self._ready.popleft()
             task.phase, task.started = Phase.RUNNING, now
+            self._counts.take(task, now)
             chunk.append(task)
             room -= task.size
             if task.is_pack and self.workers > 1:
@@ -344,21 +383,14 @@ class TaskQueue:
     def _operate(self, run: list[Task]) -> None:
         """Do a file operation, or several that are done as one. On any thread."""
         wrongs = operate_run(run, self._given_up) if len(run) > 1 else [operate(run[0], self._given_up)]
-        assert run[0].paths is not None
-        self._gate.paths.release(*run[0].paths)
-        with self._lock:
+        self._gate.paths.release(run[0])
+        outcomes = [_of_operation(task, wrong) for task, wrong in zip(run, wrongs, strict=True)]
+        with self._lock:  # a task is in a run, or its outcome is in the line: `abandon` finds it
             self._operations.difference_update(run)
-        self._gate.give(
-            self,
-            [
-                Outcome(task, Status.DONE)
-                if wrong is None
-                else Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))
-                for task, wrong in zip(run, wrongs, strict=True)
-            ],
-        )
+            self._counts.operated(run, time.monotonic() - run[0].started)
+            self._gate.give_together(self, outcomes)
 
-    def _take_results(self, slot: _Slot, flat: tuple[Any, ...]) -> None:
+    def _take_results(self, slot: Slot, flat: tuple[Any, ...]) -> None:
         """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""
         outcomes: list[Outcome] = []
         failures: list[tuple[bytes, bytes]] = []
@@ -377,8 +409,8 @@ class TaskQueue:
                     found = value if isinstance(value, bytes) else None
                     timed_out = status == Status.FAILED and self._is_over_its_time(task)
                     outcomes.append(Outcome(task, Status(status), found, trace or b"", timed_out=timed_out))
-        if outcomes:
-            self._gate.give(self, outcomes)
+            if outcomes:
+                self._gate.give(self, outcomes)
 
     def _is_over_its_time(self, task: Task) -> bool:
         """Whether a worker with strict timeouts has ended a task, or it failed as late as that."""
@@ -386,7 +418,7 @@ class TaskQueue:
         return bool(over and self._setup.strict_timeout)
 
     def _part(
-        self, slot: _Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
+        self, slot: Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
     ) -> list[Outcome]:
         """A part of a pack, less what was taken of it already."""
         taken_count, taken_bytes = slot.taken
@@ -396,7 +428,7 @@ class TaskQueue:
         task = slot.holding[task_id]
         return [Outcome(task, Status.PART, value[taken_bytes:], failures=failures, tasks=count - taken_count)]
 
-    def _end_pack(self, slot: _Slot, task_id: int, done: int) -> None:
+    def _end_pack(self, slot: Slot, task_id: int, done: int) -> None:
         """A worker has done with a pack; what it did not run goes back to the head. On its thread, under the lock."""
         task = slot.holding.pop(task_id, None)
         self._all_begun(task)
@@ -411,76 +443,28 @@ class TaskQueue:
         """What is behind a pack may start. On any thread, under the lock."""
         if task is not None and task is self._pack:
             self._pack = None
-            self._gate.call_threadsafe(self.pump)
+            if self._ready:
+                self._gate.call_threadsafe(self.pump)
 
     def _put_back(self, rest: Task) -> None:
         """The rest of a pack, for another worker. On any thread, under the lock."""
         self._ready.appendleft(rest)
+        self._counts.put_back(rest)
         self._gate.call_threadsafe(self.pump)
 
     def _log_from_worker(self, level: int, text: bytes) -> None:
-        self._gate.call_threadsafe(self._log, level, text)
-
-    # ---- packs that a slow task holds up
-
-    def _look_later(self) -> None:
-        if not self._looking and any(task.is_pack for slot in self._slots for task in tuple(slot.holding.values())):
-            self._looking = True
-            self._gate.loop.call_later(_LOOK_SECONDS, self._look)
-
-    def _look(self) -> None:
-        """Look for workers that are at the same task of a pack as the last time."""
-        self._looking = False
-        with self._lock:
-            idle = self._running < self.workers
-            for slot in self._slots:
-                for task in slot.holding.values():
-                    if task.is_pack and slot.worker is not None and not slot.orphaned:
-                        self._look_at(slot, slot.worker, task, idle=idle)
-        self._look_later()
-
-    def _look_at(self, slot: _Slot, worker: Worker, task: Task, *, idle: bool) -> None:
-        place = worker.place()
-        held_up = slot.seen == (task.id, place)
-        slot.seen = (task.id, place)
-        if not held_up:
-            return
-        self._take_outcomes(slot, worker, task, place)
-        if idle and 0 <= place < task.size - 1:
-            worker.end_pack_after(place + 1)
-            # The worker looks at this before the next task it begins. A moment later either it has said what it left,
-            # or it is still at the task where the place stands: what is behind that is free.
-            self._gate.loop.call_later(_SEEN_SECONDS, self._take_rest, slot, worker, task)
-
-    def _take_outcomes(self, slot: _Slot, worker: Worker, task: Task, place: int) -> None:
-        """Bring home what a worker shows of the tasks before the slow one. It will give that again, later."""
-        count, outcomes = worker.outcomes()
-        if worker.place() != place or count <= slot.taken[0]:
-            return  # it went on
-        taken_count, taken_bytes = slot.taken
-        slot.taken = (count, len(outcomes))
-        self._gate.give(self, [Outcome(task, Status.PART, outcomes[taken_bytes:], tasks=count - taken_count)])
-
-    def _take_rest(self, slot: _Slot, worker: Worker, task: Task) -> None:
-        with self._lock:
-            if slot.holding.get(task.id) is not task or slot.orphaned:
-                return
-            begun = max(worker.place() + 1, 1)
-            worker.end_pack_after(begun)
-            if begun < task.size:
-                self._put_back(task.split(begun))
-            self._all_begun(task)
+        self._gate.call_in_line(self, self._log, level, text)
 
     # ---- timeouts
 
-    def _watch(self, slot: _Slot, task: Task) -> None:
+    def _watch(self, slot: Slot, task: Task) -> None:
         assert slot.worker is not None
         # A worker that ends such tasks by itself gets a moment to do so.
         grace = STRICT_GRACE_SECONDS if self._setup.strict_timeout and not slot.worker.ends_at_once else 0.0
         left = task.started + task.timeout + grace - time.monotonic()
         self._gate.loop.call_later(max(left, 0.0), self._time_out, slot, task)
 
-    def _time_out(self, slot: _Slot, task: Task) -> None:
+    def _time_out(self, slot: Slot, task: Task) -> None:
         """The task is over its time: say so, leave its worker to it, and let another take the slot."""
         self._gate.collect()
         with self._lock:
@@ -491,7 +475,7 @@ class TaskQueue:
         self._settle([Outcome(task, Status.FAILED, b"timeout", timed_out=True)])
         self.pump()
 
-    def _orphan(self, slot: _Slot) -> None:
+    def _orphan(self, slot: Slot) -> None:
         with self._lock:
             slot.orphaned = True
             for task in slot.holding.values():
@@ -502,7 +486,9 @@ class TaskQueue:
         self._running -= 1
         assert slot.worker is not None and slot.run is not None
         slot.worker.stop()
-        self._closing.append(slot.worker.close())
+        slot.worker.close()
+        self._still_closing()
+        self._closing.append(slot.worker)
         slot.run.cancel()  # the thread goes on, but may come back when the loop is closed
 
     # ---- the way back
@@ -511,24 +497,16 @@ class TaskQueue:
         """Take outcomes that workers and operations gave; late ones of settled tasks are dropped and counted."""
         fresh = [outcome for outcome in outcomes if outcome.task.phase is not Phase.SETTLED]
         if len(fresh) != len(outcomes):
-            self._late += sum(each.tasks for each in outcomes if each.task.phase is Phase.SETTLED)
+            self._counts.late += sum(each.tasks for each in outcomes if each.task.phase is Phase.SETTLED)
         self._settle(fresh)
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            task, count = outcome.task, outcome.tasks
-            task.settled += count
-            self._pending -= count
+            task = outcome.task
+            task.settled += outcome.tasks
             if task.settled >= task.size and not (task.is_pack and outcome.status is Status.PART):
                 task.phase = Phase.SETTLED
-            if outcome.status is Status.ABANDONED:
-                self._abandoned += count
-            elif outcome.status is Status.FAILED:
-                self._failed += count
-                self._timed_out += outcome.timed_out
-            else:
-                self._failed += len(outcome.failures)
-                self._completed += count - len(outcome.failures)
+            self._counts.settle(outcome)
         if outcomes:
             self._deliver(outcomes)
 
@@ -538,7 +516,7 @@ class TaskQueue:
         """The plugin is gone: what is queued is still done, results are dropped and counted; `settled` hears of all."""
 
         def drop(outcomes: list[Outcome]) -> None:
-            self._late += sum(map(_late_results, outcomes))
+            self._counts.late += sum(map(_late_results, outcomes))
             settled(outcomes)
 
         self._deliver = drop
@@ -546,9 +524,17 @@ class TaskQueue:
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
         self._given_up.set()
-        self._gate.collect(all_of_it=True)
+        settled = -1
+        while self.pending and self.settled > settled:  # callbacks of what comes home may submit more
+            settled = self.settled
+            self._gate.collect_all(self)
+            self._abandon()
+            self._gate.collect_all(self)  # what was given in between
+
+    def _abandon(self) -> None:
         with self._lock:
             lost: list[Task] = [*self._ready, *self._operations]
+            self._counts.drop(self._ready)
             self._ready.clear()
             busy = [slot for slot in self._slots if slot.holding]
             for slot in busy:
@@ -566,10 +552,25 @@ class TaskQueue:
     def close(self) -> list[WorkerThread]:
         """Ask all workers to end, when all tasks are settled. Gives their threads, to wait for."""
         for slot in (*self._idle_slots, *self._slots):
+            slot.orphaned = True
             if slot.worker is not None:
-                self._closing.append(slot.worker.close())
+                slot.worker.close()
+                self._closing.append(slot.worker)
         self._idle_slots.clear()
-        return self._closing
+        self._slots.clear()
+        return [worker.executor for worker in self._closing]
+
+
+def _worker_stats(worker: Worker, state: str) -> WorkerStats:
+    return WorkerStats(worker.kind, state, worker.tasks_run, worker.states_built, worker.memory_bytes)
+
+
+def _of_operation(task: Task, wrong: str | None) -> Outcome:
+    if wrong is None:
+        return Outcome(task, Status.DONE)
+    if wrong == GIVEN_UP:
+        return Outcome(task, Status.ABANDONED)
+    return Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))
 
 
 def _late_results(outcome: Outcome) -> int:

@@ -70,8 +70,12 @@ class Task:
     paths: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     """What a file operation reads and writes, once that was worked out."""
     phase: Phase = Phase.WAITING
+    submitted: float = 0.0
+    """When it was called, in monotonic seconds; 0 for what was split from a pack."""
     started: float = 0.0
-    """Monotonic seconds."""
+    """When a run took it, in monotonic seconds."""
+    moved: int = 0
+    """Bytes that a file operation wrote."""
 
     def crossing(self) -> tuple[int, int, Any, bytes, float]:
         """What a worker gets of a Lua task: id, code, upvalues, data, timeout in seconds or 0.

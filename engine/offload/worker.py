@@ -109,6 +109,8 @@ class Worker(Protocol):
     """
 
     executor: WorkerThread
+    kind: str
+    """What it is to people: ``"thread"`` or ``"process"``."""
     ends_at_once: bool
     """Whether `stop` ends what runs: of a process, not of a thread."""
 
@@ -172,6 +174,7 @@ class Progress(ctypes.Structure):
 class LuaWorker:
     """One worker of a plugin. Made on the loop thread; `drain` and the closing run on its own."""
 
+    kind = "thread"
     ends_at_once = False
 
     def __init__(self, setup: WorkerSetup, exchange: Callable[..., Any]) -> None:

@@ -187,11 +187,11 @@ class Effects:
     def _file_operation(
         self, plugin: Plugin, task_id: int, lease: int, method: bytes, source: bytes, target: bytes, position: int
     ) -> None:
-        task = Task(task_id, lease, method.decode(), target=_absolute(target), position=int(position))
+        task = Task(task_id, lease, method.decode(), target=_path(target), position=int(position))
         if task.method == "copybuffer":
             task.data = source
         elif source:
-            task.source = _absolute(source)
+            task.source = _path(source)
         self._submit(plugin, task)
 
     def _submit(self, plugin: Plugin, task: Task) -> None:
@@ -205,5 +205,5 @@ class Effects:
         plugin.queue.reject(int(count))
 
 
-def _absolute(path: bytes) -> str:
-    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - pathlib would keep ".."
+def _path(absolute: bytes) -> str:
+    return os.path.normpath(os.fsdecode(absolute))  # pathlib would keep ".."

@@ -155,7 +155,9 @@ class Engine:
         for plugin in self._plugins:
             plugin.onunload(self._clock.now())
             self._effects.take(plugin)
-        await gate.close()  # abandons what onunload asked for, which comes too late
+            assert plugin.queue is not None
+            plugin.queue.detach(self._let_go)  # a worker may be as quick as to do what onunload asked for
+        await gate.close()  # abandons the rest of that, which comes too late
         self._door.drop_all()
         self._deliveries.drop_all()
         self._tasks = gate.stats()
@@ -322,7 +324,7 @@ class Engine:
         await self._bus.flush()
         await asyncio.sleep(0)
         gate = self._running("go on reading")
-        while gate.longest > self.config.queue_limit // 2 or self._holds_too_much(gate):
+        while gate.half_full or self._holds_too_much(gate):
             await gate.progress()
             await self._work_some()
             gate = self._running("go on reading")

@@ -134,6 +134,7 @@ class Roster:
             make_worker=ProcessWorker if (options.isolation or config.async_isolation) == "process" else LuaWorker,
             on_quick=plugin.note_quick,
             stuck_limit=config.stuck_threads,
+            limit=min(options.queue_limit or config.queue_limit, config.queue_limit),
         )
         self._gate.add(queue)
         return queue

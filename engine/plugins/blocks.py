@@ -98,6 +98,7 @@ PLUGIN_FIELDS = frozenset(
         "async_strict_timeout",
         "async_max_tasks",
         "async_memory_mb",
+        "async_queue_limit",
     }
 )
 BLOCK_HOOKS = frozenset({"onload", "onunload"})

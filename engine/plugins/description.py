@@ -34,6 +34,8 @@ class WorkerOptions:
     """A worker's state is built anew after so many tasks."""
     memory_mb: int | None = None
     """Limit of a worker's state, in MiB."""
+    queue_limit: int | None = None
+    """Unfinished tasks of a block, where the engine allows as many."""
     prepares: bool = False
     """The script has async_onload or async_onunload."""
 
@@ -99,9 +101,8 @@ def _workers(script: str, shape: Mapping[str, Any] | None) -> int | None:
     value = shape.get("value")
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WORKERS:
         return value
-    shown = repr(value) if value is not None else f"a {shape['kind']}"
     raise ScriptLoadError(
-        script, "load", f"request_async_workers must be a whole number from 1 to {MAX_WORKERS}, not {shown}"
+        script, "load", f"request_async_workers must be a whole number from 1 to {MAX_WORKERS}, not {_shown(shape)}"
     )
 
 
@@ -114,6 +115,7 @@ def _worker_options(script: str, fields: Mapping[str, Any]) -> WorkerOptions:
         strict_timeout=fields.get("async_strict_timeout", {}).get("value") is True,
         max_tasks=_at_least_one(script, "async_max_tasks", fields),
         memory_mb=_at_least_one(script, "async_memory_mb", fields),
+        queue_limit=_at_least_one(script, "async_queue_limit", fields),
         prepares=any(fields.get(name, {}).get("kind") == "function" for name in ("async_onload", "async_onunload")),
     )
 
@@ -124,7 +126,13 @@ def _at_least_one(script: str, field: str, fields: Mapping[str, Any]) -> int | N
     value = fields[field].get("value")
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    raise ScriptLoadError(script, "load", f"{field} must be a whole number from 1, not {value!r}")
+    raise ScriptLoadError(script, "load", f"{field} must be a whole number from 1, not {_shown(fields[field])}")
+
+
+def _shown(shape: Mapping[str, Any]) -> str:
+    """A value that is wrong, for a message."""
+    value = shape.get("value")
+    return f"a {shape['kind']}" if value is None or isinstance(value, list | dict) else repr(value)
 
 
 def _strings(script: str, field: str, shape: Mapping[str, Any]) -> tuple[str, ...]:

@@ -120,6 +120,8 @@ class Plugin:
         ):
             self._functions[name] = self.host.lua[name.encode()]
         self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
+        if self.description.worker_options.queue_limit is not None:
+            self.host.lua[b"lower_limit"](self.description.worker_options.queue_limit)
 
     @property
     def script(self) -> str:

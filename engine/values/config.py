@@ -58,7 +58,7 @@ class Config:
     chunk_bytes: int = 5 << 20
     """Bodies longer than this reach `onfile_http` in parts."""
     queue_limit: int = 100_000
-    """Unfinished async tasks per plugin; past it `schedule` returns nil, "queue full"."""
+    """Unfinished async tasks per plugin; past it `schedule` returns nil, "queue full". Scripts may ask for less."""
     async_isolation: Literal["thread", "process"] = "thread"
     """What workers are, for scripts that don't say (`TrisulPlugin.async_isolation`)."""
     worker_tasks: int | None = None

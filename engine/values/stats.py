@@ -5,7 +5,9 @@ Each group closes on itself: what came in equals what was handled, dropped, fail
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+
+from engine.values.histogram import Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,26 @@ class HttpStats:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One worker with its Lua state."""
+
+    kind: str
+    """``"thread"`` or ``"process"``."""
+    state: str
+    """``"running"``, ``"idle"``, or ``"stuck"`` in a task past its timeout that nothing can end."""
+    tasks_run: int = 0
+    states_built: int = 0
+    """How many Lua states there were, one after the other."""
+    memory_bytes: int = 0
+    """What the state used when a run of tasks ended last."""
+
+
+@dataclass(frozen=True, slots=True)
 class AsyncStats:
-    """Tasks of `T.async`. submitted = completed + failed + rejected + abandoned + pending."""
+    """Tasks of `T.async`.
+
+    submitted = completed + failed + rejected + abandoned + pending, and pending = queued + running.
+    """
 
     submitted: int = 0
     completed: int = 0
@@ -84,10 +104,33 @@ class AsyncStats:
     rejected: int = 0
     abandoned: int = 0
     pending: int = 0
+    queued: int = 0
+    """Of the pending ones, those that no worker has taken."""
+    running: int = 0
+    """Of the pending ones, the others; of tasks that cross together, all that are not settled."""
     late_results: int = 0
     """Results dropped because the plugin was gone or the task had timed out."""
     stuck_threads: int = 0
     """Worker threads that would not end in time."""
+    bytes_copied: int = 0
+    """What file operations wrote, in bytes."""
+    waits: Histogram = field(default_factory=Histogram)
+    """How long tasks waited until a worker took them."""
+    runs: Histogram = field(default_factory=Histogram)
+    """How long tasks ran: onexecute, or the file operation. Operations done as one count with their share of it."""
+    workers: tuple[WorkerStats, ...] = ()
+    """The workers that there are now."""
+
+    def __add__(self, other: AsyncStats) -> AsyncStats:
+        """Both counts as one."""
+        added = {each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)}
+        return AsyncStats(**added)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is a plain count, by name."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, int)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +217,7 @@ class EngineStats:
         """Every count under one name: packets, flows and HTTP as they are, the others with their group before them."""
         http = asdict(self.http)
         counts: dict[str, int] = {**asdict(self.decode), "http_malformed": http.pop("malformed"), **http}
-        for group in ("events", "messages", "tasks", "records"):
-            counts.update({f"{group}_{name}": value for name, value in asdict(getattr(self, group)).items()})
+        groups = {"events": asdict(self.events), "messages": asdict(self.messages), "tasks": self.tasks.counts}
+        for group, values in (*groups.items(), ("records", asdict(self.records))):
+            counts.update({f"{group}_{name}": value for name, value in values.items()})
         return counts | {"alerts": self.alerts, "resources": self.resources, "script_errors": self.script_errors}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,20 @@ local loaders = package.loaders
 local own = {}
 for name, value in pairs(_G) do own[name] = value end
 setmetatable(own, { __index = _G, __newindex = _G })
-return function(prefix, directory)
+
+local next, rawget, rawset, collect = next, rawget, rawset, collectgarbage
+local first = { [_G] = own, [package.loaded] = {} }
+for name, module in pairs(package.loaded) do first[package.loaded][name] = module end
+
+-- Lets go of what a script has put into globals and modules, and runs the finalizers of that.
+local function empty()
+  for each, before in next, first do
+    for key in next, each do rawset(each, key, rawget(before, key)) end
+  end
+  collect()
+end
+
+return empty, function(prefix, directory)
   table.insert(loaders, 2, function(name)
     if name:sub(1, #prefix + 1) ~= prefix .. "." then return nil end
     local tail = name:sub(#prefix + 2)
@@ -75,6 +89,7 @@ class LuaState:
         """
         require_luajit()
         self._owner = threading.get_ident()
+        self._limited = memory_limit is not None
         self._runtime: Any = LuaRuntime(
             encoding=None,
             register_eval=False,
@@ -83,7 +98,9 @@ class LuaState:
             attribute_filter=_deny,
             max_memory=memory_limit,
         )
-        self._add_modules: LuaFunction | None = self._runtime.execute(_HARDEN)
+        self._empty: LuaFunction | None
+        self._add_modules: LuaFunction | None
+        self._empty, self._add_modules = self._runtime.execute(_HARDEN)
 
     def add_modules(self, prefix: str, directory: Path) -> None:
         """Let `require "prefix.a.b"` find `directory/a/b.lua`, before any path of a script."""
@@ -156,7 +173,13 @@ class LuaState:
         if self._runtime is None:
             return
         self._check()
-        self._add_modules = None
+        assert self._empty is not None
+        if self._limited:
+            self._runtime.set_max_memory(0)
+        # lupa frees a state with the GIL held. A finalizer may wait, for the program at the other end of a pipe.
+        with suppress(LuaError, LuaMemoryError):
+            self._empty()
+        self._empty = self._add_modules = None
         self._runtime = None
 
     def _check(self) -> None:

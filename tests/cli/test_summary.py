@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.cli.summary import amount, duration, summary_lines
+from engine.values.histogram import Recorder
 from engine.values.stats import (
     AsyncStats,
     DecodeStats,
@@ -56,6 +57,18 @@ def test_every_outcome_of_tasks_is_named() -> None:
     expected = "20: 10 completed, 4 failed (1 timed out), 3 rejected, 2 abandoned, 1 pending"
     assert found["async tasks"] == expected
     assert found["losses"] == "1 async result too late"
+
+
+def test_how_long_tasks_waited_and_ran() -> None:
+    waits, runs = Recorder(), Recorder()
+    waits.add(0.0009, 99)
+    waits.add(3.0, 1)
+    runs.add(0.5)
+    tasks = AsyncStats(submitted=100, completed=100, waits=waits.snapshot(), runs=runs.snapshot())
+    assert (
+        rows(EngineStats(tasks=tasks))["async times"]
+        == "waited 1.0 ms, 1.0 ms (p50, p99); ran 524.3 ms, 524.3 ms (p50, p99)"
+    )
 
 
 def test_events_and_messages_appear_when_there_were_any() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ CALLS = [
     ("copybuffer", "'bytes', '/b', 0", (b"copybuffer", b"bytes", b"/b", 0)),
     ("copybuffer", "'', '/b', '12'", (b"copybuffer", b"", b"/b", 12)),
     ("copybuffer", "buffer, '/b'", (b"copybuffer", b"a\0b", b"/b", -1)),
-    ("cat", "5, 6.5", (b"cat", b"5", b"6.5")),
+    ("cat", "5, '/6.5'", (b"cat", os.fsencode(Path.cwd() / "5"), b"/6.5")),
 ]
 
 
@@ -61,6 +63,39 @@ def test_pending_items_in_each_call_form(call: str) -> None:
     plugin = PluginLua()
     plugin.run(f"T.async:rm('/a') T.async:rm('/b') T.loginfo({call})")
     assert plugin.logged == [(7, b"2")]
+
+
+# ---- paths
+
+CHDIR = "local ffi = require('ffi') ffi.cdef('int chdir(const char *);') "
+
+
+def test_relative_paths_mean_the_directory_at_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)  # and back
+    here = os.fsencode(tmp_path)
+    body = f"{CHDIR} for _, name in ipairs{{ 'one', 'two' }} do ffi.C.chdir('{tmp_path}/' .. name) "
+    found = files(PluginLua().run(body + "T.async:copy('a', '../b') T.async:rm('') end"))
+    assert [values[2:5] for values in found] == [
+        (b"copy", here + b"/one/a", here + b"/one/../b"),
+        (b"rm", b"", here + b"/one/"),
+        (b"copy", here + b"/two/a", here + b"/two/../b"),
+        (b"rm", b"", here + b"/two/"),
+    ]
+
+
+def test_without_a_working_directory_relative_paths_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    plugin = PluginLua()
+    found = plugin.run("T.async:rm('/a')\nT.async:copy('/a', 'b')")
+    assert [values[3:5] for values in files(found)] == [(b"", b"/a")]
+    [error] = [values[1] for code, values in found if code is Effect.ERROR]
+    assert error == b"plugin.lua:2: 'b' is relative, and there is no working directory"
 
 
 # ---- wrong arguments
@@ -139,6 +174,14 @@ def test_past_the_limit_calls_return_nil_and_are_counted() -> None:
     assert [text for _, text in plugin.logged] == [b"nil nil"] * 3 + [b"nil queue full"] * 5 + [b"3"]
     assert (len(files(found)), len(schedules(found))) == (2, 1)
     assert [values for code, values in found if code is Effect.REJECTED] == [(5,)]
+
+
+@pytest.mark.parametrize(("own", "lines"), [(1, [b"nil", b"queue full"]), (3, [b"nil", b"nil"])])
+def test_a_limit_of_its_own_can_only_be_lower(own: int, lines: list[bytes]) -> None:
+    plugin = PluginLua(queue_limit=2)
+    plugin.host[b"lower_limit"](own)
+    plugin.run("for i = 1, 3 do local _, why = T.async:rm('/x') T.loginfo(tostring(why)) end")
+    assert [text for _, text in plugin.logged] == [*lines, b"queue full"]
 
 
 def test_rejected_ones_are_reported_once() -> None:

@@ -1,23 +1,26 @@
-"""A rig for each test, and holds in a folder of its own."""
+"""A rig and workers for each test, once for each kind of worker, and holds in a folder of its own."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.offload import queue as queue_module
+from tests.offload.process_rig import Drive, Driven
 from tests.offload.rig import BYTECODES, HeldOperations, Hold, Rig, running_rig
 from tests.offload.worker_rig import Exchange, Made
-from tests.support import no_threads_left
+from tests.processes import nothing_left
+from tests.support import DEADLINE, WorkerKind
 
 
 @pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    with no_threads_left():
-        async with running_rig() as rig:
+async def rig(worker_kind: WorkerKind) -> AsyncIterator[Rig]:
+    with nothing_left():
+        async with running_rig(worker_kind) as rig:
             yield rig
 
 
@@ -34,16 +37,39 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> HeldOperations:
     return held
 
 
-@pytest.fixture
-def make() -> Iterator[Callable[..., Made]]:
-    """Makes workers over an exchange, and ends them with the test."""
+@contextmanager
+def _making() -> Iterator[list[Made]]:
+    """Takes workers, closes them, and checks what is left."""
     made: list[Made] = []
-
-    def make(exchange: Exchange, codes: Any = BYTECODES, **fields: Any) -> Made:
-        made.append(Made(exchange, codes, **fields))
-        return made[-1]
-
-    with no_threads_left():
-        yield make
+    with nothing_left():
+        yield made
         for each in made:
             each.worker.close()
+        for each in made:
+            each.worker.executor.join(DEADLINE)
+        made.clear()
+
+
+@pytest.fixture
+def make(worker_kind: WorkerKind) -> Iterator[Callable[..., Made]]:
+    """Makes workers over an exchange, and ends them with the test."""
+    with _making() as made:
+
+        def make(exchange: Exchange, codes: Any = BYTECODES, **fields: Any) -> Made:
+            made.append(Made(exchange, codes, worker_kind, **fields))
+            return made[-1]
+
+        yield make
+
+
+@pytest.fixture
+def drive() -> Iterator[Drive]:
+    """Makes worker processes, and ends them with the test."""
+    with _making() as made:
+
+        def make(codes: dict[int, str], **fields: Any) -> Driven:
+            driven = Driven(codes, **fields)
+            made.append(driven)
+            return driven
+
+        yield make

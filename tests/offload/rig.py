@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from engine.offload import Gate, Outcome, Task, TaskQueue
+from engine.offload.process import ProcessWorker
 from engine.offload.task import WANTS_ERROR, WANTS_RESULT
-from engine.offload.worker import WorkerSetup
+from engine.offload.worker import LuaWorker, WorkerSetup
 from engine.values.stats import AsyncStats
 from engine.vm import LuaState
-from tests.support import DEADLINE, SETTINGS, eventually
+from tests.support import DEADLINE, SETTINGS, WorkerKind, eventually
+
+WORKERS: dict[WorkerKind, type[LuaWorker] | type[ProcessWorker]] = {"thread": LuaWorker, "process": ProcessWorker}
 
 CODES = {
     1: "return (...)",
@@ -44,8 +47,9 @@ def bytecodes() -> dict[int, bytes]:
 BYTECODES = bytecodes()
 
 
-def worker_setup(name: str = "worker") -> Callable[[Any, Callable[[int], bytes]], WorkerSetup]:
-    return lambda log, load_code: WorkerSetup(name, SETTINGS, "/nonexistent", (), log, load_code)
+def worker_setup(name: str, **fields: Any) -> Callable[[Any, Callable[[int], bytes]], WorkerSetup]:
+    given: dict[str, Any] = {"name": name, "settings": SETTINGS, "directory": "/nonexistent", "roots": (), **fields}
+    return lambda log, load_code: WorkerSetup(**given, log=log, load_code=load_code)
 
 
 class Hold:
@@ -87,17 +91,28 @@ class HeldOperations:
         self.entered: list[Task] = []
         self.left: list[Task] = []
         self._gates: dict[int, threading.Event] = {}
+        self._open = False
         self._lock = threading.Lock()
 
     def _gate(self, task: Task) -> threading.Event:
         with self._lock:
-            return self._gates.setdefault(task.id, threading.Event())
+            gate = self._gates.setdefault(task.id, threading.Event())
+            if self._open:
+                gate.set()
+            return gate
 
     def __call__(self, task: Task, _given_up: threading.Event) -> str | None:
         self.entered.append(task)
         assert self._gate(task).wait(DEADLINE)
         self.left.append(task)
         return None
+
+    def let_go_all(self) -> None:
+        """Those to come, too."""
+        with self._lock:
+            self._open = True
+            for gate in self._gates.values():
+                gate.set()
 
     def let_go(self, *tasks: Task) -> None:
         for task in tasks:
@@ -118,7 +133,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 class Rig:
     """A gate, its queues, and what was delivered by each of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: WorkerKind = "thread") -> None:
+        self.kind = kind
         self.tasks: set[asyncio.Task[Any]] = set()
         self.gate = Gate(self._start_soon)
         self.delivered: list[Outcome] = []
@@ -129,14 +145,24 @@ class Rig:
         task = asyncio.ensure_future(fn(*args))
         self.tasks.add(task)
 
-    def queue(self, workers: int = 1, name: str = "queue") -> TaskQueue:
+    def queue(
+        self,
+        workers: int = 1,
+        name: str = "queue",
+        limit: int = 100_000,
+        deliver: Callable[[list[Outcome]], None] | None = None,
+        **fields: Any,
+    ) -> TaskQueue:
+        """A queue that knows CODES; `fields` are those of `WorkerSetup`."""
         queue = TaskQueue(
             self.gate,
             name=name,
             workers=workers,
-            setup=worker_setup(name),
-            deliver=self.delivered.extend,
+            setup=worker_setup(name, **fields),
+            deliver=deliver or self.delivered.extend,
             log=lambda *line: self.logged.append(line),
+            limit=limit,
+            make_worker=WORKERS[self.kind],
         )
         for code, bytecode in BYTECODES.items():
             queue.add_code(code, bytecode)
@@ -176,9 +202,9 @@ def closes(counts: AsyncStats) -> bool:
 
 
 @asynccontextmanager
-async def running_rig() -> AsyncIterator[Rig]:
+async def running_rig(kind: WorkerKind = "thread") -> AsyncIterator[Rig]:
     """A rig whose gate is closed at the end. No count may be lost, no path kept, no coroutine of it may fail."""
-    rig = Rig()
+    rig = Rig(kind)
     yield rig
     await rig.gate.close()
     counts = rig.gate.stats()

@@ -1,4 +1,7 @@
-"""Gate: one wake-up at a time, slices, deadlines, and counts that add up at every moment."""
+"""Gate: one wake-up at a time, slices, deadlines, and counts that add up at every moment.
+
+It knows nothing of workers but that each has a thread, so most of this is tested with one kind.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,23 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.offload import Status
-from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, Hold, Rig, closes, running_rig
-from tests.support import eventually, no_threads_left
+from engine.offload import gate as gate_module
+from tests.offload.rig import ECHO, FAIL, NOTHING, WAIT, WORKERS, Hold, Rig, closes, running_rig, turns
+from tests.support import WorkerKind, eventually, no_threads_left
 
 MakeHold = Callable[[], Hold]
+
+
+@pytest.fixture
+def worker_kind() -> WorkerKind:
+    return "thread"
 
 
 class CountingLoop:
@@ -73,6 +83,29 @@ async def test_a_thousand_calls_share_a_wake_up(rig: Rig) -> None:
     assert loop.total == 1
 
 
+async def test_outcomes_given_together_wake_the_loop_only_after_a_rest(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_module, "_REST_SECONDS", 3600.0)
+    loop = CountingLoop(rig.gate.loop)
+    rig.gate.loop = loop  # type: ignore[assignment]
+    settled: list[int] = []
+    queue: Any = Mock(settle=settled.extend)
+    rig.gate.give_together(queue, [1])
+    await eventually(lambda: settled == [1])
+    for number in (2, 3):
+        rig.gate.give_together(queue, [number])
+        await turns()
+    assert settled == [1]
+    assert loop.total == 1
+    rig.gate._rested()
+    assert settled == [1, 2, 3]
+    rig.gate.give_together(queue, [4])
+    rig.gate.give(queue, [5])  # does not wait for the end of the rest, and takes along what does
+    await eventually(lambda: settled[3:] == [4, 5])
+    assert loop.total == 2
+
+
 async def test_calls_from_many_threads_all_arrive_each_thread_in_order(rig: Rig) -> None:
     called: list[tuple[int, int]] = []
 
@@ -108,9 +141,11 @@ async def test_collecting_lets_the_loop_run_in_between(rig: Rig) -> None:
 
 async def test_all_of_it_is_collected_when_asked(rig: Rig) -> None:
     order: list[int] = []
+    queue = rig.queue()
     for n in range(3):
-        rig.gate.call_threadsafe(lambda n=n: (order.append(n), time.sleep(0.006)))
-    rig.gate.collect(all_of_it=True)
+        rig.gate.call_in_line(queue, lambda n=n: (order.append(n), time.sleep(0.006)))
+        rig.gate.call_in_line(rig.queue(), order.append, -1)
+    rig.gate.collect_all(queue)
     assert order == [0, 1, 2]
 
 
@@ -153,10 +188,23 @@ async def test_drain_waits_for_everything(rig: Rig) -> None:
     one, two = rig.queue(), rig.queue(2)
     for queue in (one, two) * 50:
         rig.lua(queue, ECHO, b"x")
-    assert (rig.gate.pending, rig.gate.longest) == (100, 50)
+    assert rig.gate.pending == 100
     assert await rig.gate.drain(20) is True
-    assert (rig.gate.pending, rig.gate.longest) == (0, 0)
+    assert rig.gate.pending == 0
     assert rig.gate.stats().completed == 100
+
+
+async def test_a_queue_is_half_full_when_more_than_half_of_its_own_limit_is_pending(rig: Rig) -> None:
+    roomy, small = rig.queue(), rig.queue(limit=4)
+    for _ in range(100):
+        rig.lua(roomy, ECHO, b"x")
+    for _ in range(2):
+        rig.lua(small, ECHO, b"x")
+    assert not rig.gate.half_full
+    rig.lua(small, ECHO, b"x")
+    assert rig.gate.half_full
+    await rig.settled()
+    assert not rig.gate.half_full
 
 
 async def test_drain_abandons_at_its_deadline(rig: Rig, hold: MakeHold) -> None:
@@ -205,6 +253,7 @@ async def test_closing_keeps_the_counts_of_queues_that_are_gone(rig: Rig) -> Non
     counts = rig.gate.stats()
     assert (counts.submitted, counts.completed, counts.rejected) == (7, 5, 2)
     assert counts == queue.stats()
+    assert (counts.runs.count, counts.waits.count, counts.workers) == (5, 5, ())
 
 
 async def test_a_thread_that_will_not_end_is_said_and_left_behind(
@@ -224,10 +273,35 @@ async def test_a_thread_that_will_not_end_is_said_and_left_behind(
         slow.release()
 
 
+async def test_while_the_first_queue_is_closed_nothing_of_another_starts(rig: Rig, hold: MakeHold) -> None:
+    first, second, slow = rig.queue(), rig.queue(), hold()
+    rig.lua(first, WAIT, slow.data)
+    await slow.entered()
+    late = rig.lua(second, ECHO, b"x")
+    await rig.gate.close()  # waits a while for the first
+    assert rig.outcome(late).status is Status.ABANDONED
+    slow.release()
+
+
+async def test_a_cancellation_is_heard_even_when_something_settles_at_that_moment(rig: Rig, hold: MakeHold) -> None:
+    queue, slow = rig.queue(), hold()
+    rig.lua(queue, WAIT, slow.data)
+    await slow.entered()
+    waiting = asyncio.ensure_future(rig.gate.settle(patience=60))
+    await turns()
+    rig.gate.collect()
+    waiting.cancel()
+    await asyncio.wait([waiting], timeout=1)
+    assert waiting.cancelled()
+    slow.release()
+    await rig.settled()
+
+
+@pytest.mark.parametrize("kind", WORKERS)
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_ten_thousand_tasks_and_an_immediate_end(workers: int) -> None:
+async def test_ten_thousand_tasks_and_an_immediate_end(kind: WorkerKind, workers: int) -> None:
     with no_threads_left():
-        async with running_rig() as rig:
+        async with running_rig(kind) as rig:
             queue = rig.queue(workers)
             for n in range(10_000):
                 rig.lua(queue, FAIL if n % 10 == 0 else ECHO, b"x")
@@ -256,28 +330,29 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("kind", WORKERS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_STEPS, workers=st.integers(1, 3))
-def test_counts_add_up_whatever_happens(tmp_path: Any, steps: list[Any], workers: int) -> None:
+def test_counts_add_up_whatever_happens(tmp_path: Any, kind: WorkerKind, steps: list[Any], workers: int) -> None:
     async def scenario() -> None:
-        async with running_rig() as rig:
+        async with running_rig(kind) as rig:
             queues = [rig.queue(workers), rig.queue(1)]
             tasks = []
-            for kind, *details in steps:
-                if kind == "lua":
+            for step, *details in steps:
+                if step == "lua":
                     at, code, count = details
                     tasks += [rig.lua(queues[at], code, b"x") for _ in range(count)]
-                elif kind == "file":
+                elif step == "file":
                     at, name, count = details
                     tasks += [rig.operation(queues[at], "rm", target=tmp_path / str(name)) for _ in range(count)]
-                elif kind == "reject":
+                elif step == "reject":
                     queues[details[0]].reject(details[1])
-                elif kind == "turn":
+                elif step == "turn":
                     for _ in range(details[0]):
                         await asyncio.sleep(0)
-                elif kind == "collect":
+                elif step == "collect":
                     rig.gate.collect()
-                elif kind == "wait":
+                elif step == "wait":
                     await rig.settled()
                 else:
                     queues[details[0]].abandon()

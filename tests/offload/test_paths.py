@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from engine.offload.paths import PathLocks
+from engine.offload.paths import PathLocks, Touched
 from tests.support import DEADLINE
 
 PATHS = st.lists(st.sampled_from("abc"), max_size=3).map(tuple)
 
-Held = tuple[tuple[str, ...], tuple[str, ...]]
 
-
-def free(held: list[Held], wanted: Held) -> bool:
+def free(held: Iterable[Touched], wanted: Touched) -> bool:
     """What the model says: no writer meets anyone."""
     reads, writes = wanted
     read_now = {path for each in held for path in each[0]}
@@ -29,7 +27,7 @@ class Locks(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.locks = PathLocks()
-        self.held: list[Held] = []
+        self.held: dict[int, Touched] = {}
         self.woken: list[int] = []
         self.waiting: list[int] = []
         self.count = 0
@@ -38,61 +36,93 @@ class Locks(RuleBasedStateMachine):
     def acquire(self, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
         self.count += 1
         number = self.count
-        expected = free(self.held, (reads, writes))
-        assert self.locks.acquire(reads, writes, lambda: self.woken.append(number)) is expected
+        expected = free(self.held.values(), (reads, writes))
+        assert self.locks.acquire(number, lambda: (reads, writes), lambda: self.woken.append(number)) is expected
         if expected:
-            self.held.append((reads, writes))
+            self.held[number] = reads, writes
         else:
             self.waiting.append(number)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        at = data.draw(st.integers(0, len(self.held) - 1))
+        holder = data.draw(st.sampled_from(sorted(self.held)))
         self.woken.clear()
-        self.locks.release(*self.held.pop(at))
+        del self.held[holder]
+        self.locks.release(holder)
         assert self.woken == self.waiting
         self.waiting.clear()
 
-    @invariant()
-    def count_of_held_paths(self) -> None:
-        assert self.locks.held == len({path for reads, writes in self.held for path in (*reads, *writes)})
+    @rule()
+    def count_held(self) -> None:
+        assert self.locks.held == len({path for reads, writes in self.held.values() for path in (*reads, *writes)})
 
 
 TestLocks = Locks.TestCase
-TestLocks.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestLocks.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 
 
 def never() -> None:
     raise AssertionError("nobody had to wait")
 
 
+def writing(*paths: str) -> Callable[[], Touched]:
+    return lambda: ((), paths)
+
+
+def not_asked() -> Touched:
+    raise AssertionError("nobody else was there")
+
+
+def test_a_holder_that_is_alone_is_not_asked_for_its_paths() -> None:
+    locks = PathLocks()
+    for _ in range(2):
+        assert locks.acquire("alone", not_asked, never)
+        locks.release("alone")
+    assert locks.held == 0
+
+
+def test_a_holder_is_asked_when_another_comes_and_once() -> None:
+    locks, asked = PathLocks(), []
+
+    def touched() -> Touched:
+        asked.append(1)
+        return (), ("a",)
+
+    assert locks.acquire("first", touched, never)
+    assert locks.acquire("other", writing("b"), never)
+    assert not locks.acquire("same", writing("a"), lambda: None)
+    assert asked == [1]
+    locks.release("first")
+    assert locks.acquire("same", writing("a"), never)
+
+
 def test_a_waiter_that_waits_again_is_woken_by_the_next_release_only() -> None:
     locks = PathLocks()
-    assert locks.acquire((), ("a",), never)
-    assert locks.acquire((), ("b",), never)
+    assert locks.acquire(1, writing("a"), never)
+    assert locks.acquire(2, writing("b"), never)
     woken = []
 
     def again() -> None:
         woken.append(1)
-        locks.acquire((), ("a", "b"), again)
+        locks.acquire(3, writing("a", "b"), again)
 
     again()
-    locks.release((), ("a",))
+    locks.release(1)
     assert len(woken) == 2
-    locks.release((), ("b",))
+    locks.release(2)
     assert len(woken) == 3
     assert locks.held == 2
 
 
 def test_waiters_that_want_one_path_get_it_in_the_order_in_which_they_came() -> None:
     locks = PathLocks()
-    assert locks.acquire((), ("a",), never)
-    got: list[int] = []
+    assert locks.acquire("first", writing("a"), never)
+    got: list[object] = ["first"]
 
     def waiter(number: int) -> Callable[[], None]:
         def retry() -> None:
-            if locks.acquire((), ("a",), retry):
+            if locks.acquire(number, writing("a"), retry):
                 got.append(number)
 
         return retry
@@ -100,35 +130,35 @@ def test_waiters_that_want_one_path_get_it_in_the_order_in_which_they_came() -> 
     for number in range(3):
         waiter(number)()
     for _ in range(3):
-        locks.release((), ("a",))
-    assert got == [0, 1, 2]
+        locks.release(got[-1])
+    assert got == ["first", 0, 1, 2]
 
 
 def test_copying_a_file_onto_itself_is_one_holder() -> None:
     locks = PathLocks()
-    assert locks.acquire(("a",), ("a",), never)
-    assert not locks.acquire(("a",), (), lambda: None)
-    locks.release(("a",), ("a",))
+    assert locks.acquire(1, lambda: (("a",), ("a",)), never)
+    assert not locks.acquire(2, lambda: (("a",), ()), lambda: None)
+    locks.release(1)
     assert locks.held == 0
-    assert locks.acquire(("a",), (), never)
+    assert locks.acquire(3, lambda: (("a",), ("a",)), never)
 
 
 def test_threads_that_hold_one_path_never_overlap() -> None:
     locks, inside, most, done = PathLocks(), [], [], []
 
-    def work() -> None:
+    def work(holder: int) -> None:
         for _ in range(200):
             free_again = threading.Event()
-            while not locks.acquire((), ("a",), free_again.set):
+            while not locks.acquire(holder, writing("a"), free_again.set):
                 assert free_again.wait(DEADLINE)
                 free_again.clear()
             inside.append(1)
             most.append(len(inside))
             inside.pop()
-            locks.release((), ("a",))
+            locks.release(holder)
         done.append(1)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

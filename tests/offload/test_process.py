@@ -1,57 +1,25 @@
-"""ProcessWorker: what tasks come to in a process of its own, and what belongs to it."""
+"""ProcessWorker, where it is unlike a thread: what crosses to a process, what belongs to it, and its start.
+
+What tasks come to in it is in the tests of workers of both kinds.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.offload.process import WorkerDiedError
-from lua_api import Effect
-from tests.offload.process_rig import PID, Drive, alive, driving, kill, pid_in
-from tests.support import DEADLINE, PluginLua
+from tests.offload.process_rig import PID, Drive
+from tests.processes import alive, kill, pid_in
+from tests.support import DEADLINE
 
 DONE, RESULT, FAILED = 0, 1, 2
 
 ECHO = "return (...)"
-
-
-@pytest.fixture
-def drive() -> Iterator[Drive]:
-    with driving() as make:
-        yield make
-
-
-def test_what_tasks_come_to(drive: Drive) -> None:
-    driven = drive(
-        {
-            1: ECHO,
-            2: "\nerror('here')",
-            3: "return nil",
-            4: "T.loginfo((...)) return {}",
-            5: "return T.async:copy('a', 'b')",
-            6: "return 0.5",
-            7: "os.exit(1)",
-        }
-    )
-    tasks = [(1, b"a\0b"), (1, b""), *((code, b"said") for code in range(2, 8))]
-    assert driven.drain([(n, *task) for n, task in enumerate(tasks)]) == 8
-    results = driven.results
-    assert results[0] == (RESULT, b"a\0b", False)
-    assert results[1] == (RESULT, b"", False)
-    assert results[2][:2] == (FAILED, b"task.lua:2: here")
-    assert b"task.lua:2: in " in results[2][2]
-    assert b"offpath" not in results[2][2]
-    assert results[3] == results[4] == (DONE, False, False)
-    assert b"T.async is not available inside onexecute" in results[5][1]
-    assert results[6][:2] == (RESULT, b"0.5")
-    assert b"os.exit is not available" in results[7][1]
-    assert driven.logged == [(7, b"said"), (5, b"onexecute returned a table, which is ignored: return a string")]
-    assert driven.threads == {"process"}
 
 
 def test_the_worker_is_another_process_and_keeps_its_state(drive: Drive) -> None:
@@ -60,40 +28,18 @@ def test_the_worker_is_another_process_and_keeps_its_state(drive: Drive) -> None
     assert seen == (b"1", b"2", b"3")
     assert len(set(pids)) == 1
     assert int(pids[0]) != os.getpid()
-    driven.worker.executor.submit(driven.worker.reset).result(DEADLINE)
+    driven.reset()
     assert not alive(int(pids[0]))
     pid, count = driven.run(1)[1].split()
     assert (pid != pids[0], count) == (True, b"1")
 
 
-def test_upvalues_cross_and_their_code_is_asked_for_once(drive: Drive) -> None:
-    lua = PluginLua()
-    body = (
-        "local greeting, add = 'hello ', function(x) return x .. '!' end "
-        "for i = 1, 3 do "
-        "T.async:schedule{onexecute = function(d) return add(greeting .. d) end, data = tostring(i)} end"
-    )
-    effects = lua.run(body)
-    lua.state.close()
-    codes = {values[0]: values[1] for effect, values in effects if effect is Effect.CODE}
-    scheduled = [values for effect, values in effects if effect is Effect.SCHEDULE]
-    driven = drive({})
-    driven._codes = codes
-    driven.drain([(v[0], v[3], v[4], v[5], v[6]) for v in scheduled])
-    assert [driven.results[v[0]][1] for v in scheduled] == [b"hello 1!", b"hello 2!", b"hello 3!"]
-    assert sorted(driven.loaded) == sorted(codes)
-    assert len(codes) == 2
-
-
-def test_code_is_asked_for_once_a_process_and_unknown_code_fails_its_task_only(drive: Drive) -> None:
-    driven = drive({1: ECHO, 2: "return nil"})
-    driven.drain([(n, 1, b"") for n in range(5)], [(8, 99, b""), (9, 1, b"b"), (10, 2, b"")])
-    assert driven.loaded == [1, 99, 2]
-    assert driven.results[8][0] == FAILED
-    assert driven.results[9][:2] == (RESULT, b"b")
-    driven.worker.executor.submit(driven.worker.reset).result(DEADLINE)
+def test_code_is_asked_for_once_a_process(drive: Drive) -> None:
+    driven = drive({1: ECHO})
+    driven.drain([(n, 1, b"") for n in range(5)])
+    driven.reset()
     driven.run(1)
-    assert driven.loaded == [1, 99, 2, 1]
+    assert driven.loaded == [1, 1]
 
 
 def test_ten_megabytes_in_and_out(drive: Drive) -> None:
@@ -105,14 +51,6 @@ def test_ten_megabytes_in_and_out(drive: Drive) -> None:
     assert driven.results[3][1] == str(len(data)).encode()
 
 
-def test_ten_thousand_tasks_in_their_order(drive: Drive) -> None:
-    driven = drive({1: ECHO})
-    chunks = [[(n, 1, str(n).encode()) for n in range(at, at + 250)] for at in range(0, 10_000, 250)]
-    assert driven.drain(*chunks) == 10_000
-    assert [row[0] for row in driven.rows if row[1] == RESULT] == list(range(10_000))
-    assert all(driven.results[n][1] == str(n).encode() for n in range(10_000))
-
-
 def test_two_workers_are_two_processes(drive: Drive, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     path = bytes(tmp_path / "fifo")
@@ -122,20 +60,6 @@ def test_two_workers_are_two_processes(drive: Drive, tmp_path: Path) -> None:
     writer.drain([(1, 1, path)])
     waits.result(DEADLINE)
     assert reader.results[1][1] == b"through"
-
-
-def test_require_finds_a_sibling_of_the_script_and_the_roots(drive: Drive, tmp_path: Path) -> None:
-    (tmp_path / "root").mkdir()
-    (tmp_path / "sibling.lua").write_text("return { name = 'sibling' }")
-    (tmp_path / "root" / "far.lua").write_text("return { name = 'far' }")
-    driven = drive(
-        {1: "return require((...)).name", 2: "return type(require('JSON').decode)"},
-        directory=str(tmp_path),
-        roots=(str(tmp_path / "root"),),
-    )
-    assert driven.run(1, b"sibling")[1] == b"sibling"
-    assert driven.run(1, b"far")[1] == b"far"
-    assert driven.run(2)[1] == b"function"
 
 
 # ---- what belongs to the process alone
@@ -183,7 +107,7 @@ def test_a_program_that_outlives_it_holds_nothing_up(drive: Drive, tmp_path: Pat
     driven.run(1, bytes(file))
     pid = pid_in(file)
     try:
-        driven.worker.executor.submit(driven.worker.reset).result(DEADLINE)
+        driven.reset()
         assert alive(pid)
         assert not any("memfd" in str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir())
     finally:
@@ -254,7 +178,7 @@ def test_a_run_without_tasks_and_an_unused_worker_cost_no_process(drive: Drive) 
     assert driven.run(1, b"x")[1] == b"x"
 
 
-# ---- what LuaWorker does with a setup
+# ---- states
 
 
 def test_a_state_that_is_spent_is_replaced_in_the_same_process(drive: Drive) -> None:
@@ -267,20 +191,3 @@ def test_a_state_that_is_spent_is_replaced_in_the_same_process(drive: Drive) -> 
     assert driven.worker.tasks_run == 100
     assert driven.worker.states_built == 10
     assert driven.worker.memory_bytes > 0
-
-
-def test_hooks_of_a_state_run_in_the_process(drive: Drive) -> None:
-    codes = {1: "ready = 'prepared'", 2: "T.loginfo('over')", 3: "return ready"}
-    driven = drive(codes, onload=(1, b""), onunload=(2, b""))
-    assert driven.run(3) == (RESULT, b"prepared")
-    driven.worker.executor.submit(driven.worker.reset).result(DEADLINE)
-    assert driven.logged == [(7, b"over")]
-
-
-def test_an_onload_that_raises_is_the_error_of_the_run(drive: Drive) -> None:
-    driven = drive({1: "error('no key')", 2: ECHO}, onload=(1, b""))
-    for _ in range(2):
-        with pytest.raises(WorkerDiedError, match=r"^async_onload: task.lua:1: no key$"):
-            driven.drain([(1, 2, b"")])
-    assert len(driven.logged) == 1
-    assert driven.worker.states_built == 1

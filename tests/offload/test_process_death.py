@@ -1,4 +1,7 @@
-"""Worker processes that die, are killed, or are left behind: what their tasks come to, and that nothing stays."""
+"""Worker processes that die, are killed, or are left behind: what their tasks come to, and that nothing stays.
+
+A thread can do none of that.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ import pytest
 import engine
 from engine.offload.process import WorkerDiedError
 from engine.vm import LuaState
-from tests.offload.process_rig import PID, SPIN, Drive, Driven, alive, code_of, driving, kill, pid_in
+from tests.offload.process_rig import PID, SPIN, WRITE_PID, Drive, Driven
+from tests.offload.worker_rig import code_of
+from tests.processes import alive, kill, pid_in
 from tests.support import DEADLINE, SETTINGS, eventually_in_thread
 
 DONE, RESULT, FAILED, PART, FAILED_IN_PACK, PACK_END = 0, 1, 2, 4, 5, 6
@@ -23,12 +27,6 @@ DONE, RESULT, FAILED, PART, FAILED_IN_PACK, PACK_END = 0, 1, 2, 4, 5, 6
 ECHO = "return (...)"
 CRASH = "require('ffi').cast('int *', 0)[0] = 1"
 APPEND = "local f = io.open('{}', 'a') f:write((...)) f:close() return (...)"
-
-
-@pytest.fixture
-def drive() -> Iterator[Drive]:
-    with driving() as make:
-        yield make
 
 
 def ffi_call(declaration: str, call: str) -> str:
@@ -224,7 +222,7 @@ def test_a_reset_does_not_wait_for_ever(drive: Drive, monkeypatch: pytest.Monkey
     driven = drive({1: PID + "return ffi.C.getpid()"})
     pid = int(driven.run(1)[1])
     os.kill(pid, signal.SIGSTOP)
-    driven.worker.executor.submit(driven.worker.reset).result(DEADLINE)
+    driven.reset()
     assert not alive(pid)
 
 
@@ -291,9 +289,6 @@ def host(tmp_path: Path, source: str, *, wait: bool = False, close: bool = False
     return subprocess.Popen(
         [sys.executable, "host.py"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-
-
-WRITE_PID = PID + "local f = io.open((...), 'w') f:write(ffi.C.getpid()) f:close()"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -1,7 +1,8 @@
-"""TaskQueue with real workers: order, concurrency, paths, timeouts, failures, the end."""
+"""TaskQueue with workers of both kinds: order, concurrency, paths, timeouts, failures, the end."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.offload import Status
-from engine.offload import worker as worker_module
-from engine.offload.worker import WorkerFunctions
+from engine.offload import Outcome, Status
+from engine.offload import queue as queue_module
+from engine.offload.files import GIVEN_UP
 from tests.offload.rig import APPEND, ECHO, FAIL, NOTHING, ODD, WAIT, HeldOperations, Hold, Rig, closes, contents, turns
-from tests.support import eventually
+from tests.support import eventually, eventually_in_thread
 
 MakeHold = Callable[[], Hold]
 
@@ -88,6 +89,17 @@ async def test_at_most_so_many_run_at_once_and_they_start_in_order(rig: Rig, hol
     assert queue.stats().completed == 6
 
 
+async def test_two_queues_with_ten_thousand_tasks(rig: Rig) -> None:
+    queues = [rig.queue(), rig.queue(workers=2)]
+    for n in range(5000):
+        for queue in queues:
+            rig.lua(queue, ECHO, b"%d" % n)
+    await rig.settled()
+    assert sorted(rig.ids()) == list(range(1, 10_001))
+    assert [outcome.value for outcome in rig.delivered if outcome.value != outcome.task.data] == []
+    assert [queue.stats().completed for queue in queues] == [5000, 5000]
+
+
 async def test_a_slow_task_does_not_hold_up_those_behind_it_with_two_workers(rig: Rig, hold: MakeHold) -> None:
     queue, slow = rig.queue(2), hold()
     rig.lua(queue, WAIT, slow.data)
@@ -111,10 +123,9 @@ async def test_a_timeout_fails_the_task_at_once_and_the_queue_goes_on(rig: Rig, 
     assert rig.outcome(late)[1:3] == (Status.FAILED, b"timeout")
     assert rig.ids() == [late.id, *(task.id for task in after)]
     counts = queue.stats()
-    assert (counts.failed, counts.timed_out, counts.late_results, counts.stuck_threads) == (1, 1, 0, 1)
+    assert (counts.failed, counts.timed_out, counts.completed, counts.late_results) == (1, 1, 3, 0)
     slow.release()
-    await eventually(lambda: queue.stats().late_results == 1 and queue.stats().stuck_threads == 0)
-    assert queue.stats().completed == 3
+    await eventually(lambda: queue.stats().stuck_threads == 0)
     assert len(rig.delivered) == 4
 
 
@@ -131,36 +142,8 @@ async def test_a_task_in_time_is_not_timed_out(rig: Rig) -> None:
 # ---- failures of workers
 
 
-async def test_a_worker_that_fails_fails_only_what_it_held(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, built = worker_module.install_worker, []
-
-    def install(*args: Any, exchange: Callable[..., Any], **kwargs: Any) -> Any:
-        built.append(1)
-        if len(built) > 1:
-            return real(*args, exchange=exchange, **kwargs)
-
-        def drain(_hold: float) -> tuple[int, bool]:
-            exchange(True)
-            raise MemoryError("the state is spent")
-
-        return WorkerFunctions(drain, lambda *_: None)
-
-    monkeypatch.setattr(worker_module, "install_worker", install)
-    queue = rig.queue(2)
-    tasks = [rig.lua(queue, ECHO, b"x") for _ in range(10)]
-    await rig.settled()
-    failed = [task for task in tasks if rig.outcome(task).status is Status.FAILED]
-    assert len(failed) == 1
-    assert rig.outcome(failed[0]).value == b"worker failed: the state is spent"
-    assert queue.stats().completed == 9
-
-
-async def test_a_worker_that_cannot_be_built_fails_its_tasks(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def install(*_args: Any, **_kwargs: Any) -> Any:
-        raise RuntimeError("no room")
-
-    monkeypatch.setattr(worker_module, "install_worker", install)
-    queue = rig.queue()
+async def test_a_worker_that_cannot_be_built_fails_its_tasks(rig: Rig) -> None:
+    queue = rig.queue(settings={"what no worker": object()})
     for _ in range(600):
         rig.lua(queue, ECHO)
     await rig.settled()
@@ -180,7 +163,7 @@ async def test_abandon_gives_up_what_runs_and_what_waits(rig: Rig, hold: MakeHol
     assert statuses == {Status.ABANDONED}
     assert (queue.pending, queue.stats().abandoned) == (0, 21)
     slow.release()
-    await eventually(lambda: queue.stats().late_results == 1)
+    await eventually(lambda: queue.stats().stuck_threads == 0)
     queue.abandon()
     assert queue.stats().abandoned == 21
     assert closes(queue.stats())
@@ -195,6 +178,48 @@ async def test_abandon_gives_up_operations(rig: Rig, operations: HeldOperations)
     operations.let_go(running, waiting)
     await eventually(lambda: queue.stats().late_results == 1)
     assert operations.entered == [running]
+
+
+async def test_an_operation_that_was_given_up_counts_as_abandoned_whoever_is_first_to_say_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = rig.queue()
+    monkeypatch.setattr(queue_module, "operate", lambda task, _given_up: GIVEN_UP)
+    given_up = rig.operation(queue, "rm", target="/nowhere")
+    await rig.settled()
+    assert rig.outcome(given_up).status is Status.ABANDONED
+    assert (queue.stats().abandoned, queue.stats().failed) == (1, 0)
+
+
+async def test_what_callbacks_submit_while_a_queue_is_abandoned_is_abandoned_too(rig: Rig) -> None:
+    again: list[Outcome] = []
+
+    def deliver(outcomes: list[Outcome]) -> None:
+        rig.delivered.extend(outcomes)
+        for outcome in outcomes:
+            if outcome.status is Status.RESULT:
+                again.append(outcome)
+                rig.lua(queue, ECHO, b"more")
+
+    queue = rig.queue(deliver=deliver)
+    rig.lua(queue, ECHO, b"x")
+    queue.pump()
+    eventually_in_thread(lambda: rig.gate._given)  # the loop does not turn: what is given waits in the line
+    queue.abandon()
+    assert len(again) == 1
+    assert queue.pending == 0
+    assert (queue.stats().completed, queue.stats().abandoned) == (1, 1)
+
+
+async def test_a_run_of_operations_that_begins_too_late_does_nothing(rig: Rig) -> None:
+    queue = rig.queue()
+    lost = rig.operation(queue, "rm", target="/nowhere")
+    queue.pump()  # the run is a coroutine that has not begun
+    queue.abandon()
+    rig.gate.file_threads.shutdown()
+    await asyncio.gather(*rig.tasks)
+    assert rig.outcome(lost).status is Status.ABANDONED
+    assert (queue._running, queue._starting) == (0, 0)
 
 
 async def test_detach_drops_results_and_counts_them(rig: Rig, hold: MakeHold) -> None:

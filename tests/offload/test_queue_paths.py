@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +118,49 @@ async def test_appends_to_one_file_are_done_as_one_run(
     assert (tmp_path / "t").read_bytes() == b"".join(b"%03d\n" % number for number in range(600))
     assert runs == [256, 256, 88]
     assert queue.stats().completed == 600
+
+
+async def test_one_run_does_operations_until_it_turns_out_to_be_slow(
+    rig: Rig, operations: HeldOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Callable[[], None]] = []
+    monkeypatch.setattr(
+        rig.gate, "loop", LoopWithLooks(rig.gate.loop, lambda look, drawn: looks.append(lambda: look(drawn)))
+    )
+    queue = rig.queue(3)
+    tasks = [rig.operation(queue, "rm", target=f"/{number}") for number in range(12)]
+    await eventually(lambda: operations.entered == tasks[:1])
+    await turns()
+    assert operations.entered == tasks[:1]
+    operations.let_go(*tasks[:9])
+    await eventually(lambda: operations.entered == tasks[:10])
+    looks.pop()()  # quick so far
+    await turns()
+    assert operations.entered == tasks[:10]
+    looks.pop()()
+    await eventually(lambda: operations.entered == tasks[:11])
+    looks.pop()()
+    await eventually(lambda: operations.entered == tasks[:12])
+    assert looks == []
+    operations.let_go(*tasks[9:])
+    await rig.settled()
+
+
+class LoopWithLooks:
+    """The running loop, whose timers are given to a function instead."""
+
+    def __init__(self, loop: Any, call_later: Callable[..., Any]) -> None:
+        self._loop = loop
+        self._call_later = call_later
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_later(self, seconds: float, fn: Callable[..., Any], *args: Any) -> None:
+        if fn.__name__ == "_look_at_operations":
+            self._call_later(fn, *args)
+        else:
+            self._loop.call_later(seconds, fn, *args)
 
 
 async def test_readers_of_one_path_run_together(rig: Rig, operations: HeldOperations) -> None:

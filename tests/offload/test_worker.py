@@ -1,4 +1,4 @@
-"""WorkerThread: jobs in order, nothing of them kept. LuaWorker: what each task comes to, and how results go back."""
+"""WorkerThread: jobs in order, nothing of them kept. Workers of both kinds: what tasks come to, how results go back."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.offload.worker import WorkerThread
+from lua_api import Effect
 from tests.offload.rig import ECHO, FAIL, INNER, NOTHING, ODD
 from tests.offload.worker_rig import DONE, FAILED, RESULT, Exchange, code_of
-from tests.support import DEADLINE, no_threads_left
+from tests.support import DEADLINE, PluginLua, no_threads_left
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_nothing_of_a_job_lives_on_while_the_thread_waits(thread: WorkerThread) 
     assert [reference() for reference in references] == [None, None]
 
 
-# ---- the Lua worker
+# ---- a worker of either kind
 
 
 def test_what_tasks_come_to(make: Any) -> None:
@@ -101,7 +103,7 @@ def test_what_tasks_come_to(make: Any) -> None:
     assert results[5] == (DONE, False, False)
     assert b"T.async is not available inside onexecute" in results[6][1]
     assert made.logged == [(7, b"said"), (5, b"onexecute returned a table, which is ignored: return a string")]
-    assert exchange.threads == {"lua-worker"}
+    assert exchange.threads == {"worker"}
 
 
 @pytest.mark.parametrize(
@@ -148,6 +150,39 @@ def test_a_global_that_a_task_overwrites_does_not_break_the_worker(make: Any, na
     assert [exchange.results[number][0] for number in codes] == [DONE, FAILED, RESULT, DONE]
 
 
+def test_upvalues_cross(make: Any) -> None:
+    lua = PluginLua()
+    effects = lua.run(
+        "local greeting, add = 'hello ', function(x) return x .. '!' end "
+        "for i = 1, 3 do "
+        "T.async:schedule{onexecute = function(d) return add(greeting .. d) end, data = tostring(i)} end"
+    )
+    lua.state.close()
+    codes = {values[0]: values[1] for effect, values in effects if effect is Effect.CODE}
+    exchange = Exchange([(v[0], *v[3:7]) for effect, v in effects if effect is Effect.SCHEDULE])
+    made = make(exchange, codes)
+    made.drain()
+    assert [exchange.results[number][1] for number in (1, 2, 3)] == [b"hello 1!", b"hello 2!", b"hello 3!"]
+    assert sorted(made.loaded) == sorted(codes)
+    assert len(codes) == 2
+
+
+def test_require_finds_a_sibling_of_the_script_and_the_roots(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "sibling.lua").write_text("return { name = 'sibling' }")
+    (tmp_path / "root" / "far.lua").write_text("return { name = 'far' }")
+    codes = {1: "return require((...)).name", 2: "return type(require('JSON').decode)"}
+    exchange = Exchange([(1, 1, b"sibling"), (2, 1, b"far"), (3, 2, b"")])
+    make(exchange, codes, directory=str(tmp_path), roots=(str(tmp_path / "root"),)).drain()
+    assert [exchange.results[number][1] for number in (1, 2, 3)] == [b"sibling", b"far", b"function"]
+
+
+def test_ten_thousand_tasks_in_their_order(make: Any) -> None:
+    exchange = Exchange(*([(n, ECHO, b"%d" % n) for n in range(at, at + 250)] for at in range(0, 10_000, 250)))
+    assert make(exchange).drain() == 10_000
+    assert [(row[0], row[2]) for row in exchange.rows] == [(n, b"%d" % n) for n in range(10_000)]
+
+
 def test_unknown_code_fails_its_task_only(make: Any) -> None:
     exchange = Exchange([(1, 99, b""), (2, ECHO, b"b")])
     make(exchange).drain()
@@ -191,7 +226,7 @@ def test_a_state_lasts_until_it_is_reset(make: Any) -> None:
     made.drain()
     exchange.chunks.append([(2, 1, b"")])
     made.drain()
-    made.worker.executor.submit(made.worker.reset).result(DEADLINE)
+    made.reset()
     exchange.chunks.append([(3, 1, b"")])
     made.drain()
     assert [exchange.results[number][1] for number in (1, 2, 3)] == [b"1", b"2", b"1"]

@@ -1,4 +1,4 @@
-"""What happens to a worker's state: prepared, counted, limited, dropped and built anew."""
+"""What happens to a worker's state, in a thread or in a process: prepared, counted, limited, dropped, built anew."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 
 from engine.offload import worker as worker_module
 from engine.offload.task import Status
-from engine.values.errors import EngineError
-from tests.offload.worker_rig import DONE, FAILED, RESULT, Exchange, Made, code_of, pack_of
+from tests.offload.worker_rig import DONE, FAILED, RESULT, RUN_FAILED, Exchange, Made, code_of, pack_of
 
 Make = Callable[..., Made]
 
@@ -92,7 +91,7 @@ def test_a_stopped_worker_is_not_unloaded(make: Make) -> None:
 def test_a_state_that_cannot_be_prepared_is_given_up(make: Make, source: str, message: str) -> None:
     exchange = Exchange([(1, SEEN, b"")])
     made = make(exchange, CODES | {LOAD: source}, **BOTH)
-    with pytest.raises(EngineError, match=r"^async_onload: "):
+    with pytest.raises(RUN_FAILED, match=r"^async_onload: "):
         made.drain()
     [(level, logged)] = made.logged
     assert (level, logged.decode()[: len(message)]) == (4, message)
@@ -108,11 +107,11 @@ def test_preparing_is_not_tried_again_at_once(make: Make, monkeypatch: pytest.Mo
     exchange = Exchange([(1, SEEN, b"")])
     made = make(exchange, CODES | {LOAD: "error('down', 0)"}, **BOTH)
     for _ in range(50):
-        with pytest.raises(EngineError, match=r"^async_onload: down$"):
+        with pytest.raises(RUN_FAILED, match=r"^async_onload: down$"):
             made.drain()
         made.reset()
     assert made.worker.states_built == 1
-    made._codes[LOAD] = code_of(CODES[LOAD])
+    made.codes[LOAD] = code_of(CODES[LOAD])
     now[0] += 1.0
     assert made.drain() == 1
     assert values(exchange) == {1: b"open of T 1"}
@@ -151,15 +150,6 @@ def test_a_state_is_dropped_after_its_tasks(make: Make, limit: int) -> None:
     assert made.worker.states_built == 6 // limit
     assert made.worker.tasks_run == 6
     assert texts(made) == ["load", "unload open"] * (6 // limit)
-
-
-def test_a_chunk_is_run_to_its_end_first(make: Make) -> None:
-    exchange = Exchange([(number, SEEN, b"") for number in range(5)], [(9, SEEN, b"")])
-    made = make(exchange, CODES, max_tasks=2)
-    assert made.drain() == 5
-    assert 9 not in exchange.results
-    assert made.drain() == 1
-    assert values(exchange)[9] == b"nil nil 1"
 
 
 def test_the_rest_of_a_pack_is_given_back(make: Make) -> None:
@@ -249,13 +239,6 @@ def test_a_task_may_catch_it_and_end(make: Make) -> None:
     assert made.worker.states_built == 1
 
 
-def test_those_behind_it_in_a_chunk_fail_alike_but_those_before_do_not(make: Make) -> None:
-    exchange = Exchange([(1, CALM, b"x"), (2, HOG, b""), (3, CALM, b"x")])
-    made = make(exchange, CODES, memory_bytes=16 * MIB)
-    made.drain()
-    assert [exchange.results[number][0] for number in (1, 2, 3)] == [RESULT, FAILED, FAILED]
-
-
 def test_those_behind_it_in_a_pack_are_given_back(make: Make) -> None:
     exchange = Exchange([pack_of(7, (CALM, b"x"), (HOG, b""), (CALM, b"x"), (CALM, b"x"))])
     made = make(exchange, CODES, memory_bytes=16 * MIB)
@@ -263,19 +246,6 @@ def test_those_behind_it_in_a_pack_are_given_back(make: Make) -> None:
     failures = [row for row in exchange.rows if row[1] == Status.FAILED_IN_PACK]
     assert [row[2] for row in failures] == [b"out of memory: the worker's limit is 16 MiB"]
     assert [row[2] for row in exchange.rows if row[1] == Status.PACK_END] == [2]
-
-
-def test_data_past_the_limit_fails_its_task(make: Make) -> None:
-    """What Python hands in is not refused there: LuaJIT would jump out of it with the GIL held."""
-    exchange = Exchange([(1, CALM, b"x" * (20 * MIB))])
-    made = make(exchange, CODES, memory_bytes=16 * MIB, onunload=(UNLOAD, b""))
-    with pytest.raises(EngineError, match=r"^out of memory: the worker's limit is 16 MiB$"):
-        made.drain()
-    made.reset()
-    assert texts(made) == ["unload nil"]
-    exchange.chunks.append([(2, CALM, b"x")])
-    assert made.drain() == 1
-    assert exchange.results[2][:2] == (RESULT, b"1 false")
 
 
 def test_data_and_results_within_the_limit_pass(make: Make) -> None:
@@ -308,7 +278,7 @@ def test_host_functions_work_in_a_state_with_a_limit(make: Make) -> None:
 
 def test_loading_past_the_limit_fails_as_async_onload(make: Make) -> None:
     made = make(Exchange([(1, CALM, b"")]), CODES | {LOAD: CODES[KEEP]}, memory_bytes=4 * MIB, **BOTH)
-    with pytest.raises(EngineError, match=r"^async_onload: out of memory: the worker's limit is 4 MiB$"):
+    with pytest.raises(RUN_FAILED, match=r"^async_onload: out of memory: the worker's limit is 4 MiB$"):
         made.drain()
     assert texts(made) == ["async_onload: out of memory: the worker's limit is 4 MiB"]
 

@@ -1,4 +1,4 @@
-"""A `LuaWorker` without a queue: an exchange that gives chunks of tasks, and what came back."""
+"""A worker of either kind without a queue: an exchange that gives chunks of tasks, and what came back."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from engine.offload.process import WorkerDiedError
 from engine.offload.task import PACK_CODE, Status
-from engine.offload.worker import LuaWorker, WorkerSetup
+from engine.offload.worker import WorkerSetup
+from engine.values.errors import EngineError
 from engine.vm import LuaState
-from tests.offload.rig import BYTECODES
-from tests.support import DEADLINE, SETTINGS
+from tests.offload.rig import BYTECODES, WORKERS
+from tests.support import DEADLINE, SETTINGS, WorkerKind
 
 DONE, RESULT, FAILED = 0, 1, 2
 
+RUN_FAILED = (EngineError, WorkerDiedError)
+"""What the drain run of a thread, or of a process, raises when its state can't be prepared."""
+
 
 def code_of(source: str) -> bytes:
+    """The bytecode of a task."""
     state = LuaState()
     dumped: bytes = state.execute(b"return string.dump(assert(loadstring(..., '@task.lua')))", source.encode())
     state.close()
@@ -54,7 +60,7 @@ class Exchange:
         given = [row for row in rows if row[1] != Status.QUICK_CODE]
         self.rows += given
         self.calls.append((more, [each[0] for each in given]))
-        self.results.update({each[0]: each[1:] for each in given})
+        self.results.update({each[0]: each[1:] for each in given if each[1] in (DONE, RESULT, FAILED)})
         if not more or not self.chunks:
             return None
         return tuple(value for row in self.chunks.pop(0) for value in _crossing(*row))
@@ -67,18 +73,29 @@ def _crossing(number: int, code: int, data: Any, timeout: Any = 0, *more: Any) -
 class Made:
     """A worker over an exchange, its log lines and the codes it asked for."""
 
-    def __init__(self, exchange: Exchange, codes: Mapping[int, bytes | str] = BYTECODES, **fields: Any) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        codes: Mapping[int, bytes | str] = BYTECODES,
+        kind: WorkerKind = "thread",
+        **fields: Any,
+    ) -> None:
         """`codes` are bytecode or source; `fields` those of `WorkerSetup`."""
+        self.exchange = exchange
         self.logged: list[tuple[int, bytes]] = []
         self.loaded: list[int] = []
-        self._codes = {number: each if isinstance(each, bytes) else code_of(each) for number, each in codes.items()}
-        log = lambda *line: self.logged.append(line)  # noqa: E731
-        setup = WorkerSetup("lua-worker", SETTINGS, "/nonexistent", (), log, self._load_code, **fields)
-        self.worker = LuaWorker(setup, exchange)
+        self.codes = {number: each if isinstance(each, bytes) else code_of(each) for number, each in codes.items()}
+        given = {"name": "worker", "settings": SETTINGS, "directory": "/nonexistent", "roots": (), **fields}
+        self.worker = WORKERS[kind](WorkerSetup(**given, log=self._log, load_code=self._load_code), exchange)
+
+    def _log(self, level: int, text: bytes) -> None:
+        self.exchange.threads.add(threading.current_thread().name)
+        self.logged.append((level, text))
 
     def _load_code(self, code: int) -> bytes:
+        self.exchange.threads.add(threading.current_thread().name)
         self.loaded.append(code)
-        return self._codes[code]
+        return self.codes[code]
 
     def on_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
         """What a function gives on the worker's thread."""
@@ -87,6 +104,16 @@ class Made:
     def reset(self) -> None:
         self.on_thread(self.worker.reset)
 
-    def drain(self) -> int:
+    def start(self, *chunks: list[tuple[Any, ...]]) -> Any:
+        """Begin a drain run, over these chunks if the exchange has no others; its future."""
+        self.exchange.chunks += chunks
+        return self.worker.executor.submit(self.worker.drain)
+
+    def drain(self, *chunks: list[tuple[Any, ...]]) -> int:
         """One drain run: how many tasks were run."""
-        return self.on_thread(self.worker.drain)  # type: ignore[no-any-return]
+        return self.start(*chunks).result(DEADLINE)  # type: ignore[no-any-return]
+
+    def run(self, code: int, data: bytes = b"") -> tuple[int, Any]:
+        """Status and value of one task."""
+        self.drain([(1, code, data)])
+        return self.exchange.results.pop(1)[:2]

@@ -12,6 +12,7 @@ import pytest
 from engine import Capture, CaptureError, Config, Engine, EngineError
 from engine.capture.synth import Synthesis, synthesize
 from engine.values.records import Record
+from tests.offload.rig import Hold, turns
 from tests.scripts import (
     Collector,
     assert_counts_close,
@@ -229,13 +230,26 @@ async def test_a_ping_pong_of_messages_does_not_stop_the_reading(small: Synthesi
             await reading
 
 
-async def test_reading_waits_when_a_queue_is_half_full_so_that_no_task_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engines", "own"), [(40, 100), (100_000, 40)])
+async def test_reading_waits_when_a_queue_is_half_full_so_that_no_task_is_lost(
+    tmp_path: Path, engines: int, own: int
+) -> None:
     made = synthesize(tmp_path / "c.pcap", files=60, seed=8)
-    script = write(tmp_path, on_file("T.async:schedule{ onexecute = function() end }"))
-    config = Config(queue_limit=40, slice_seconds=0.0001)
-    _, stats = await run_capture(made.path, [script], config)
-    assert stats.tasks.rejected == 0
-    assert stats.tasks.completed >= len(made.files)
+    hold = Hold(tmp_path / "hold")
+    body = f'T.async:schedule{{ onexecute = function() local f = io.open("{hold.path}") f:read("*a") f:close() end }}'
+    script = write(tmp_path, on_file(body, rest=f"async_queue_limit = {own}"))
+    async with Engine([script], config=Config(queue_limit=engines, slice_seconds=0.0001)) as engine:
+        reading = asyncio.ensure_future(engine.run(Capture(made.path)))
+        await hold.entered()
+        await turns(1000)  # more than it takes to read all of it
+        assert 20 < engine.stats.tasks.pending <= 40
+        while not reading.done():
+            if hold.runs():
+                hold.release()
+            await asyncio.sleep(0)
+        await reading
+    assert engine.stats.tasks.rejected == 0
+    assert engine.stats.tasks.completed >= len(made.files)
 
 
 async def test_scripts_loaded_for_other_things_do_not_change_the_records(small: Synthesis, tmp_path: Path) -> None:

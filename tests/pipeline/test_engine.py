@@ -16,6 +16,7 @@ import uvloop
 
 from engine import Capture, Config, Engine, EngineError
 from engine.capture.synth import synthesize
+from engine.offload import Gate
 from engine.values.errors import EngineClosedError
 from tests.scripts import (
     ALERTS,
@@ -91,6 +92,29 @@ def test_the_wait_at_the_end_has_a_limit(run: Run, tmp_path: Path) -> None:
         assert_counts_close(engine.stats)
 
     run(main())
+
+
+def test_no_callback_runs_after_onunload_however_quick_a_worker_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Gate.close
+
+    async def close_later(gate: Gate) -> None:
+        await eventually(lambda: not gate.pending)
+        await close(gate)
+
+    monkeypatch.setattr(Gate, "close", close_later)
+    collector = Collector()
+    last_words = WORK.replace("tostring(event)", "'last words'")
+    script = write(tmp_path, on_event(WORK, rest=f"onunload = function() {last_words} T.loginfo('bye') end"))
+
+    async def main() -> None:
+        async with Engine([script], sinks=[collector]) as engine:
+            await engine.emit("t", "x")
+        assert (engine.stats.tasks.completed, engine.stats.tasks.late_results) == (2, 1)
+
+    run(main())
+    assert collector.logged() == ["X", "bye"]
 
 
 def test_an_exception_of_the_block_comes_out_as_it_is_and_queued_work_is_abandoned(run: Run, tmp_path: Path) -> None:

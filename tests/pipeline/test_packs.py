@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from engine import Config, Engine
 from engine.offload.task import Task
+from tests.pipeline.async_rig import MakeConfig
 from tests.scripts import Collector, assert_counts_close, on_event, write
 from tests.support import eventually, no_threads_left
 
@@ -83,7 +84,7 @@ class Runner:
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, workers: int, config: Config | None = None) -> AsyncIterator[Runner]:
+async def running(tmp_path: Path, workers: int, config: Config) -> AsyncIterator[Runner]:
     collector = Collector()
     script = write(tmp_path, on_event(HOOK, before=SCRIPT, rest=f"request_async_workers = {workers}"))
     with no_threads_left():
@@ -97,8 +98,10 @@ async def running(tmp_path: Path, workers: int, config: Config | None = None) ->
     assert_counts_close(engine.stats)
 
 
-async def test_quick_tasks_cross_in_packs_and_come_back_in_order(tmp_path: Path, packs: list[tuple[int, int]]) -> None:
-    async with running(tmp_path, 1) as runner:
+async def test_quick_tasks_cross_in_packs_and_come_back_in_order(
+    config: MakeConfig, tmp_path: Path, packs: list[tuple[int, int]]
+) -> None:
+    async with running(tmp_path, 1, config()) as runner:
         for _ in range(50):  # a task that the machine holds up is not known to be quick for a while
             packs.clear()
             await runner.engine.emit("many", b"1000")
@@ -113,9 +116,9 @@ async def test_quick_tasks_cross_in_packs_and_come_back_in_order(tmp_path: Path,
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-async def test_failures_and_silence_in_a_pack(tmp_path: Path, workers: int) -> None:
+async def test_failures_and_silence_in_a_pack(config: MakeConfig, tmp_path: Path, workers: int) -> None:
     items = [f"{('bad', 'nil', 'x', 'y')[number % 4]}{number}" for number in range(200)]
-    async with running(tmp_path, workers) as runner:
+    async with running(tmp_path, workers, config()) as runner:
         before = runner.engine.stats.tasks
         await runner.engine.emit("run", ",".join(items))
         await runner.settled()
@@ -130,12 +133,12 @@ async def test_failures_and_silence_in_a_pack(tmp_path: Path, workers: int) -> N
 
 
 async def test_a_slow_task_in_a_pack_holds_up_no_other_that_an_idle_worker_can_take(
-    tmp_path: Path, packs: list[tuple[int, int]]
+    config: MakeConfig, tmp_path: Path, packs: list[tuple[int, int]]
 ) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     items = [str(number) for number in range(5_000)] + [f"hold {gate}"] + [str(number) for number in range(5_000)]
-    async with running(tmp_path, 2) as runner:
+    async with running(tmp_path, 2, config()) as runner:
         before = runner.engine.stats.tasks.completed
         await runner.engine.emit("run", ",".join(items))
         await eventually(lambda: runner.engine.stats.tasks.completed - before == 10_000)
@@ -148,10 +151,10 @@ async def test_a_slow_task_in_a_pack_holds_up_no_other_that_an_idle_worker_can_t
     assert packs == sorted(packs), "work starts in the order of the calls, the rest of a pack included"
 
 
-async def test_results_before_a_slow_task_in_a_pack_come_at_once(tmp_path: Path) -> None:
+async def test_results_before_a_slow_task_in_a_pack_come_at_once(config: MakeConfig, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    async with running(tmp_path, 1) as runner:
+    async with running(tmp_path, 1, config()) as runner:
         before = runner.engine.stats.tasks.completed
         await runner.engine.emit("run", ",".join([*"abc", f"hold {gate}", *"de"]))
         await eventually(lambda: runner.engine.stats.tasks.pending == 3)
@@ -162,7 +165,9 @@ async def test_results_before_a_slow_task_in_a_pack_come_at_once(tmp_path: Path)
     assert order == ["a", "b", "c", f"hold {gate}", "d", "e"]
 
 
-async def test_upvalues_of_a_task_are_its_own_in_a_pack_too(tmp_path: Path, packs: list[tuple[int, int]]) -> None:
+async def test_upvalues_of_a_task_are_its_own_in_a_pack_too(
+    config: MakeConfig, tmp_path: Path, packs: list[tuple[int, int]]
+) -> None:
     collector = Collector()
     hook = """
 local base = tonumber(event)
@@ -170,7 +175,7 @@ for _ = 1, 50 do
   T.async:schedule{ onexecute = function() base = base + 1 return base end,
     onresult = function(_, _, answer) T.loginfo(answer) end }
 end"""
-    async with Engine([write(tmp_path, on_event(hook))], sinks=[collector]) as engine:
+    async with Engine([write(tmp_path, on_event(hook))], config=config(), sinks=[collector]) as engine:
         for _ in range(50):
             packs.clear()
             collector.records.clear()
@@ -186,17 +191,17 @@ end"""
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(workers=st.integers(1, 3), sizes=st.lists(st.integers(1, 700), min_size=1, max_size=6), turns=st.integers(0, 40))
 async def test_counts_close_wherever_the_engine_is_left(
-    tmp_path: Path, workers: int, sizes: list[int], turns: int
+    config: MakeConfig, tmp_path: Path, workers: int, sizes: list[int], turns: int
 ) -> None:
-    async with running(tmp_path, workers, Config(drain_seconds=0)) as runner:
+    async with running(tmp_path, workers, config(drain_seconds=0)) as runner:
         for size in sizes:
             await runner.engine.emit("many", str(size))
         for _ in range(turns):
             await asyncio.sleep(0)
 
 
-async def test_results_of_packs_of_an_unloaded_plugin_are_counted_as_late(tmp_path: Path) -> None:
-    async with running(tmp_path, 1) as runner:
+async def test_results_of_packs_of_an_unloaded_plugin_are_counted_as_late(config: MakeConfig, tmp_path: Path) -> None:
+    async with running(tmp_path, 1, config()) as runner:
         await runner.engine.emit("many", b"2000")
         settled = runner.engine.stats.tasks.completed
         await runner.engine.unload("script.lua")

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from engine import Config, Engine
-from tests.pipeline.test_async_results import logged, task
+from engine import Engine
+from tests.pipeline.async_rig import TOLD, Logged, MakeConfig, task, times
 from tests.scripts import Collector, assert_counts_close, on_event, write
 from tests.support import eventually, no_threads_left
 
 MIB = 1 << 20
 
 HOG = "local t = {} for i = 1, 1e9 do t[i] = (d):rep(100) .. i end"
-SPIN = "local function spin() while true do pcall(function() while true do end end) end end spin()"
-TOLD = 'onerror = function(engine, d, message) T.loginfo(d .. "!" .. message) end'
-
-
-def times(count: int, body: str) -> str:
-    return f"for i = 1, {count} do {body} end"
 
 
 # ---- async_onload, async_onunload
 
 
-async def test_a_handle_that_async_onload_opens_is_there_for_tasks(tmp_path: Path) -> None:
+async def test_a_handle_that_async_onload_opens_is_there_for_tasks(logged: Logged, tmp_path: Path) -> None:
     before = "local file = ...  local names = {}"
     rest = (
         f'onload = function() file = "{tmp_path}/opened" names[1] = "by onload" end, '
@@ -34,45 +29,46 @@ async def test_a_handle_that_async_onload_opens_is_there_for_tasks(tmp_path: Pat
     )
     body = times(3, task("handle:write(d) return T.name", data="x"))
     with no_threads_left():
-        collector, stats = await logged(tmp_path, body, rest=rest, before=before)
+        collector, stats = await logged(body, rest=rest, before=before)
     assert collector.logged() == ["x>by onload"] * 3
     assert collector.logged("ERROR") == []
     assert (tmp_path / "opened").read_bytes() == b"xxxend"
     assert stats.tasks.completed == 3
 
 
-async def test_each_worker_has_its_own(tmp_path: Path) -> None:
+async def test_each_worker_has_its_own(logged: Logged, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "meeting")
     path = f'"{tmp_path}/states"'
     append = "local f = io.open({}, 'ab') f:write('{}') f:close()"
     rest = (
         f"request_async_workers = 2, async_onload = function() {append.format(path, '+')} mine = 0 end, "
         f"async_onunload = function() {append.format(path, '-')} end"
     )
-    body = times(2, task("mine = mine + 1 os.execute('sleep 0.2') return mine", "T.loginfo(r)"))
-    collector, _ = await logged(tmp_path, body, rest=rest)
+    meet = f"mine = mine + 1 io.open('{tmp_path}/meeting', d):close() return mine"  # waits for the other
+    collector, _ = await logged("".join(task(meet, "T.loginfo(r)", data=each) for each in "rw"), rest=rest)
     assert collector.logged() == ["1", "1"]
     assert sorted((tmp_path / "states").read_text()) == ["+", "+", "-", "-"]
 
 
-async def test_without_tasks_nothing_is_prepared(tmp_path: Path) -> None:
-    collector, _ = await logged(tmp_path, "", rest="async_onload = function() T.loginfo('no') end")
+async def test_without_tasks_nothing_is_prepared(logged: Logged) -> None:
+    collector, _ = await logged("", rest="async_onload = function() T.loginfo('no') end")
     assert collector.logged() == []
 
 
-async def test_unloading_a_plugin_unloads_its_workers(tmp_path: Path) -> None:
+async def test_unloading_a_plugin_unloads_its_workers(config: MakeConfig, tmp_path: Path) -> None:
     collector = Collector()
     script = write(tmp_path, on_event(task("return 'r'"), rest="async_onunload = function() T.loginfo('gone') end"))
-    async with Engine([script], sinks=[collector]) as engine:
+    async with Engine([script], config=config(), sinks=[collector]) as engine:
         await engine.emit("t", "go")
         await eventually(lambda: collector.logged() == ["in>r"])
         await engine.unload("script.lua")
         await eventually(lambda: collector.logged() == ["in>r", "gone"])
 
 
-async def test_an_async_onload_that_raises_fails_the_tasks_and_is_not_repeated_at_once(tmp_path: Path) -> None:
+async def test_an_async_onload_that_raises_fails_the_tasks_and_is_not_repeated_at_once(logged: Logged) -> None:
     rest = "async_onload = function()\nerror('no server')\nend"
     with no_threads_left():
-        collector, stats = await logged(tmp_path, times(300, task("return 'r'", more=TOLD)), rest=rest)
+        collector, stats = await logged(times(300, task("return 'r'", more=TOLD)), rest=rest)
     lines = collector.logged()
     assert len(lines) == 300
     assert all(line.endswith("no server") and "async_onload: work.lua:" in line for line in lines)
@@ -83,15 +79,15 @@ async def test_an_async_onload_that_raises_fails_the_tasks_and_is_not_repeated_a
     assert (stats.tasks.failed, stats.tasks.completed) == (300, 0)
 
 
-async def test_an_async_onload_that_is_no_lua_function_is_said(tmp_path: Path) -> None:
-    collector, _ = await logged(tmp_path, task("return 'r'"), rest="async_onload = print")
+async def test_an_async_onload_that_is_no_lua_function_is_said(logged: Logged) -> None:
+    collector, _ = await logged(task("return 'r'"), rest="async_onload = print")
     assert collector.logged() == ["in>r"]
     [error] = collector.logged("ERROR")
     assert "async_onload must be a Lua function, not a C function" in error
 
 
-async def test_what_async_onunload_raises_is_logged(tmp_path: Path) -> None:
-    collector, stats = await logged(tmp_path, task("return 'r'"), rest="async_onunload = function() error('stuck') end")
+async def test_what_async_onunload_raises_is_logged(logged: Logged) -> None:
+    collector, stats = await logged(task("return 'r'"), rest="async_onunload = function() error('stuck') end")
     assert collector.logged() == ["in>r"]
     [error] = collector.logged("ERROR")
     assert error.startswith("async_onunload: work.lua:")
@@ -101,12 +97,12 @@ async def test_what_async_onunload_raises_is_logged(tmp_path: Path) -> None:
 # ---- limits
 
 
-@pytest.mark.parametrize("config", [None, Config(worker_tasks=100)])
-async def test_a_state_for_each_task(tmp_path: Path, config: Config | None) -> None:
+@pytest.mark.parametrize("fields", [{}, {"worker_tasks": 100}])
+async def test_a_state_for_each_task(config: MakeConfig, tmp_path: Path, fields: dict[str, int]) -> None:
     rest = "async_max_tasks = 1, async_onunload = function() T.logwarning('dropped') end"
-    collector, _ = await logged(tmp_path, "", rest=rest, config=config)
+    collector = Collector()
     script = write(tmp_path, on_event(task("seen = (seen or 0) + 1 return seen"), rest=rest), "one.lua")
-    async with Engine([script], config=config, sinks=[collector]) as engine:
+    async with Engine([script], config=config(**fields), sinks=[collector]) as engine:
         for number in range(3):
             await engine.emit("t", "go")
             await eventually(lambda: len(collector.logged()) == number + 1)  # noqa: B023
@@ -114,9 +110,9 @@ async def test_a_state_for_each_task(tmp_path: Path, config: Config | None) -> N
     assert collector.logged("WARN") == ["dropped"] * 3
 
 
-async def test_states_are_dropped_while_many_tasks_wait(tmp_path: Path) -> None:
+async def test_states_are_dropped_while_many_tasks_wait(logged: Logged) -> None:
     body = times(2000, task("seen = (seen or 0) + 1 return seen", "T.loginfo(r)"))
-    collector, stats = await logged(tmp_path, body, config=Config(worker_tasks=300))
+    collector, stats = await logged(body, worker_tasks=300)
     seen = [int(line) for line in collector.logged()]
     assert len(seen) == 2000
     assert 1 < seen.count(1) <= 7
@@ -124,14 +120,16 @@ async def test_states_are_dropped_while_many_tasks_wait(tmp_path: Path) -> None:
     assert stats.tasks.completed == 2000
 
 
-@pytest.mark.parametrize(("rest", "config"), [("async_memory_mb = 16", None), ("", Config(worker_memory_mb=16))])
-async def test_a_task_that_takes_too_much_fails_alone(tmp_path: Path, rest: str, config: Config | None) -> None:
+@pytest.mark.parametrize(("rest", "fields"), [("async_memory_mb = 16", {}), ("", {"worker_memory_mb": 16})])
+async def test_a_task_that_takes_too_much_fails_alone(
+    config: MakeConfig, tmp_path: Path, rest: str, fields: dict[str, int]
+) -> None:
     collector = Collector()
     kinds = {"hog": HOG, "calm": "return 'well'"}
     choices = [f'if event == "{kind}" then {task(code, data=kind, more=TOLD)} end' for kind, code in kinds.items()]
     script = write(tmp_path, on_event(" ".join(choices), rest=rest))
     with no_threads_left():
-        async with Engine([script], config=config, sinks=[collector]) as engine:
+        async with Engine([script], config=config(**fields), sinks=[collector]) as engine:
             for at, kind in enumerate(["calm", "hog", "calm", "hog", "calm"]):
                 await engine.emit("t", kind)
                 await eventually(lambda: len(collector.logged()) == at + 1)  # noqa: B023
@@ -139,29 +137,3 @@ async def test_a_task_that_takes_too_much_fails_alone(tmp_path: Path, rest: str,
     assert collector.logged() == ["calm>well", out, "calm>well", out, "calm>well"]
     assert_counts_close(engine.stats)
     assert (engine.stats.tasks.completed, engine.stats.tasks.failed) == (3, 2)
-
-
-# ---- strict timeouts
-
-
-async def test_a_strict_timeout_ends_the_task_and_keeps_the_worker(tmp_path: Path) -> None:
-    body = task(SPIN, more=f"timeout = 0.1, {TOLD}") + task("count = (count or 0) + 1 return count")
-    rest = "async_strict_timeout = true, async_onload = function() count = 10 end"
-    with no_threads_left():
-        collector, stats = await logged(tmp_path, body, rest=rest)
-    assert collector.logged() == ["in!timeout", "in>11"]
-    counts = stats.tasks
-    assert (counts.failed, counts.completed, counts.timed_out, counts.stuck_threads) == (1, 1, 1, 0)
-    assert counts.late_results == 0
-    assert "in function 'spin'" in collector.logged("ERROR")[0]
-
-
-async def test_what_blocks_outside_of_lua_is_left_to_itself(tmp_path: Path) -> None:
-    collector = Collector()
-    body = task("os.execute('sleep 5') return 'late'", more=f"timeout = 0.1, {TOLD}") + task("return 'next'")
-    script = write(tmp_path, on_event(body, rest="async_strict_timeout = true"))
-    async with Engine([script], sinks=[collector]) as engine:
-        await engine.emit("t", "go")
-        await eventually(lambda: len(collector.logged()) == 2)
-        assert collector.logged() == ["in!timeout", "in>next"]
-        assert engine.stats.tasks.stuck_threads == 1

@@ -93,6 +93,37 @@ def test_workers_out_of_range_are_refused_by_name(value: str, shown: str) -> Non
     assert raised.value.script == "told.lua"
 
 
+@pytest.mark.parametrize("field", ["async_max_tasks", "async_memory_mb", "async_queue_limit"])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("0", "0"),
+        ("-1", "-1"),
+        ("2.5", "2.5"),
+        ("'2'", "'2'"),
+        ("true", "True"),
+        ("{}", "a table"),
+        ("math.huge", "a number"),
+        ("function() end", "a function"),
+    ],
+)
+def test_limits_of_async_work_that_are_no_number_from_one_are_refused_by_name(
+    field: str, value: str, shown: str
+) -> None:
+    with pytest.raises(ScriptLoadError) as raised:
+        told(f"{field} = {value}")
+    assert raised.value.message == f"{field} must be a whole number from 1, not {shown}"
+    assert raised.value.script == "told.lua"
+
+
+def test_limits_of_async_work_are_taken_and_may_be_absent() -> None:
+    body = "async_max_tasks = 1, async_memory_mb = 2, async_queue_limit = 3"
+    options = told(body).worker_options
+    assert (options.max_tasks, options.memory_mb, options.queue_limit) == (1, 2, 3)
+    options = told("").worker_options
+    assert (options.max_tasks, options.memory_mb, options.queue_limit) == (None, None, None)
+
+
 def test_subscriptions_absent_empty_and_present() -> None:
     assert told("").subscriptions is None
     assert told("message_subscriptions = {}").subscriptions == frozenset()
@@ -143,6 +174,7 @@ def test_a_hook_that_is_not_called_yet_is_named() -> None:
         ("alertmonitor = {}", "TrisulPlugin.alertmonitor", "alert_monitor"),
         ("on_load = function() end", "TrisulPlugin.on_load", "onload"),
         ("request_async_worker = 2", "TrisulPlugin.request_async_worker", "request_async_workers"),
+        ("async_queue_limits = 2", "TrisulPlugin.async_queue_limits", "async_queue_limit"),
         ("filex_monitor = { onfilehttp = function() end }", "filex_monitor.onfilehttp", "onfile_http"),
         ("event_monitor = { onEvent = function() end }", "event_monitor.onEvent", "onevent"),
         ("alert_monitor = { onnewalerts = function() end }", "alert_monitor.onnewalerts", "onnewalert"),

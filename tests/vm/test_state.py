@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from engine import Engine
 from engine.values.errors import LuaMemoryLimitError, LuaUnavailableError, ScriptLoadError, StateClosedError
 from engine.vm.state import LuaError, LuaFunction, LuaState, line_of, text
+from tests.support import DEADLINE
 
 # Every userdata reachable from globals, registry, metatables, upvalues and the arguments, as far as tables lead.
 _REACHABLE = b"""
@@ -325,3 +329,44 @@ def test_a_lupa_without_luajit_is_named_with_the_cure(monkeypatch: pytest.Monkey
         LuaState()
     with pytest.raises(LuaUnavailableError, match=r"LuaJIT 2\.1"):
         Engine(scripts=[tmp_path / "any.lua"])
+
+
+# ---- finalizers
+
+_CLOSE = """
+import os, sys, threading
+from engine.vm import LuaState
+
+def live():
+    state = LuaState()
+    state.execute(b"handle = io.popen('cat ' .. ...)", sys.argv[1].encode())
+    state.close()
+
+thread = threading.Thread(target=live)
+thread.start()
+os.close(os.open(sys.argv[1], os.O_WRONLY))  # once the program reads; and now it ends
+thread.join()
+print("closed")
+"""
+
+
+def test_a_state_that_waits_for_a_program_at_its_end_holds_up_no_other_thread(tmp_path: Path) -> None:
+    """In a process of its own, as it would never end."""
+    os.mkfifo(tmp_path / "fifo")
+    command = [sys.executable, "-c", _CLOSE, str(tmp_path / "fifo")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert said.stdout == "closed\n"
+
+
+def test_finalizers_are_run_when_a_state_is_closed(capfd: pytest.CaptureFixture[str]) -> None:
+    """With the library at hand. LuaJIT itself says what they raise."""
+    said: list[bytes] = []
+    state = LuaState()
+    state.execute(
+        b"local say = ... for n = 1, 3 do local u = newproxy(true) "
+        b"getmetatable(u).__gc = function() say(tostring(n)) error('again') end _G[n], print = u, u end",
+        said.append,
+    )
+    state.close()
+    assert sorted(said) == [b"1", b"2", b"3"]
+    assert capfd.readouterr().err.count("again") == 3

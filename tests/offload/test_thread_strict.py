@@ -1,4 +1,7 @@
-"""Workers with strict timeouts: whatever Lua code a task is at, it ends in time, and the worker goes on."""
+"""Threads with strict timeouts: whatever Lua code a task is at, it ends in time, and the worker goes on.
+
+Processes have no use for them: they are killed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.offload.worker_rig import FAILED, RESULT, Exchange, Made
+from tests.support import WorkerKind
 
 Make = Callable[..., Made]
 
@@ -33,6 +37,11 @@ ENDLESS = [
     "pcall(debug.sethook) while true do end",
     "xpcall = nil pcall = nil error = nil while true do end",
 ]
+
+
+@pytest.fixture
+def worker_kind() -> WorkerKind:
+    return "thread"
 
 
 @pytest.mark.parametrize("source", ENDLESS)
