@@ -58,6 +58,14 @@ end
 
 assert(#ROWS <= M.MOST)
 
+M.NATIVE = #ROWS    -- numbers up to here are those above; the others are of protocols that scripts name
+
+-- Makes a protocol known that a script names. All states of an engine must give it the same number.
+function M.learn(number, guid, name)
+  if M.number[guid] then return end
+  M.number[guid], M.guid[number], M.name[number] = number, guid, name ~= "" and name or guid
+end
+
 -- The number of a protocol by its GUID in any letter case, or nil.
 function M.find(guid)
   guid = guids.canonical(guid)

@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.capture.decoder import Decoder, EventKind, StreamEvent
 from engine.capture.extract import FileExtractor
 from engine.capture.source import MappedCapture, open_capture
+from engine.pipeline.packets import PacketPath
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats, HttpStats
 
@@ -34,12 +35,18 @@ class CaptureRun:
     """One pass over a capture."""
 
     def __init__(
-        self, mapped: MappedCapture, decoder: Decoder, extractor: FileExtractor | None, slice_seconds: float
+        self,
+        mapped: MappedCapture,
+        decoder: Decoder,
+        extractor: FileExtractor | None,
+        packets: PacketPath | None,
+        slice_seconds: float,
     ) -> None:
-        """Without an extractor only flows are counted."""
+        """Without an extractor only flows are counted; `packets` gets the frames."""
         self._mapped = mapped
         self._decoder = decoder
         self._extractor = extractor
+        self._packets = packets
         self._slice = slice_seconds
         self._steps = 0
 
@@ -53,6 +60,8 @@ class CaptureRun:
             if batch.packets:
                 follow(batch.time)
             done = batch.done
+            if batch.frame_count and self._packets is not None:
+                await self._packets.feed(batch.frames, batch.frame_count)
             await self._handle(batch.events, began)
             await breathe()
         done = False
@@ -120,12 +129,16 @@ def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
 
 
 def open_run(
-    source: Capture, make_decoder: Callable[[], Decoder], extractor: FileExtractor | None, slice_seconds: float
+    source: Capture,
+    make_decoder: Callable[[], Decoder],
+    extractor: FileExtractor | None,
+    packets: PacketPath | None,
+    slice_seconds: float,
 ) -> CaptureRun:
     """Open a capture. Raises `CaptureError` when it can't be read."""
     mapped = open_capture(source.path)
     try:
-        return CaptureRun(mapped, make_decoder(), extractor, slice_seconds)
+        return CaptureRun(mapped, make_decoder(), extractor, packets, slice_seconds)
     except BaseException:
         mapped.close()
         raise

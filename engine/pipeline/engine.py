@@ -20,6 +20,7 @@ from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
 from engine.pipeline.logs import ScriptLog
+from engine.pipeline.packets import PacketPath
 from engine.pipeline.reader import CaptureReader
 from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
@@ -61,6 +62,7 @@ class Engine:
         self._counters = Counters()
         self._deliveries = Deliveries(self.config.message_limit, self._inbox_full)
         self._door = EventDoor(self.config.event_limit, self._plugins, self._clock.now)
+        self._packets = PacketPath(self._plugins, self.config.slice_seconds)
         self._ramfs_directory: Ramfs | None = None
         self._effects = Effects(
             self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error
@@ -106,6 +108,7 @@ class Engine:
             settled=self._let_go,
             on_error=self._script_error,
             start_soon=group.start_soon,
+            admit=self._packets.admit,
         )
 
     async def _load_all(self) -> None:
@@ -277,7 +280,8 @@ class Engine:
         self._running("run a source")
         reader = self._reader
         filex = [plugin for plugin in self._plugins if plugin.block.name == "filex_monitor"]
-        reader.begin(source, filex, streams=bool(filex) or self._bus.wants("http") or self._bus.wants("file"))
+        streams = bool(filex) or self._bus.wants("http") or self._bus.wants("file")
+        reader.begin(source, filex, streams=streams, packets=self._packets if self._packets.wanted else None)
         self._run_over.clear()
         try:
             await reader.read(self._clock.follow, self._breathe)

@@ -8,6 +8,7 @@ from engine.capture.decoder import Decoder
 from engine.capture.extract import FileExtractor
 from engine.capture.ramfs import Ramfs
 from engine.pipeline.captures import Capture, CaptureRun, add_decode, add_http, open_run
+from engine.pipeline.packets import PacketPath
 from engine.plugins.filex import FilexVotes
 from engine.plugins.plugin import Plugin
 from engine.values.config import Config
@@ -40,8 +41,10 @@ class CaptureReader:
         """Whether a capture is being read."""
         return self._run is not None
 
-    def begin(self, source: Capture, plugins: Sequence[Plugin], *, streams: bool) -> None:
+    def begin(self, source: Capture, plugins: Sequence[Plugin], *, streams: bool, packets: PacketPath | None) -> None:
         """Open a capture. `plugins` are those with file hooks; without `streams` only packets and flows are counted.
+
+        `packets` gets the frames of each batch.
 
         Raises `CaptureError` when it can't be read, and `EngineError` when another one is being read.
         """
@@ -49,7 +52,11 @@ class CaptureReader:
             raise EngineError(f"cannot run {source.path}: another source is being read")
         extractor = self._make_extractor(plugins) if streams else None
         self._run = open_run(
-            source, lambda: Decoder(self._config.limits, streams=streams), extractor, self._config.slice_seconds
+            source,
+            lambda: Decoder(self._config.limits, streams=streams, frames=packets is not None),
+            extractor,
+            packets,
+            self._config.slice_seconds,
         )
 
     def _make_extractor(self, plugins: Sequence[Plugin]) -> FileExtractor:

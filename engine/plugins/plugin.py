@@ -117,6 +117,10 @@ class Plugin:
             "take",
             "onload",
             "onunload",
+            "protocols",
+            "protocol_numbers",
+            "learn_protocol",
+            "packets",
         ):
             self._functions[name] = self.host.lua[name.encode()]
         self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
@@ -172,6 +176,37 @@ class Plugin:
         if failed is None:
             return ()
         return [each - 1 for each in (failed if isinstance(failed, tuple) else (failed,))]
+
+    def named_protocols(self) -> list[tuple[bytes, bytes]]:
+        """GUIDs and names of the protocols of the block that are not the dissector's own.
+
+        Raises `ScriptLoadError` when a field of the block is wrong.
+        """
+        told = self._functions["protocols"]()
+        ok, *named = told if isinstance(told, tuple) else (told,)
+        if not ok:
+            raise ScriptLoadError(self.script, "load", text(named[0]))
+        return list(zip(named[::2], named[1::2], strict=True))
+
+    @property
+    def protocol_numbers(self) -> tuple[int, int]:
+        """The first and the last number for protocols that scripts name."""
+        first, last = self._functions["protocol_numbers"]()
+        return int(first), int(last)
+
+    def learn_protocol(self, number: int, guid: bytes, name: bytes) -> None:
+        """Make a protocol known that some script names."""
+        self._functions["learn_protocol"](number, guid, name)
+
+    def packets(self, address: int, count: int, *, named_only: bool = False) -> int:
+        """Run the packet hook over frames (frame.lua), which must stay until it returns.
+
+        How many of them name another protocol as what comes next. With `named_only` a protocol handler gets only those
+        frames whose last layer names it.
+        """
+        [hook] = self.block.hooks
+        naming = self._timed(hook, self._functions["packets"], address, count, named_only, count=count)
+        return int(naming)
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
