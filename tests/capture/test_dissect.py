@@ -176,9 +176,7 @@ def test_radiotap() -> None:
     carries_inner(127, struct.pack("<BBHI", 0, 0, 8, 0) + frame, ("Radiotap", 0, 8), *layers)
     # Time, flags: a frame check sequence; two words of bitmap, so that the time is aligned behind four bytes.
     head = struct.pack("<BBHII", 0, 0, 25, 0x80000003, 0) + bytes(4) + bytes(8) + b"\x10"
-    carries_inner(
-        127, head + frame, ("Radiotap", 0, 25), ("802.11", 25, 24), ("LLC", 49, 8), tail=b"\xff\xff\xff\xff"
-    )
+    carries_inner(127, head + frame, ("Radiotap", 0, 25), ("802.11", 25, 24), ("LLC", 49, 8), tail=b"\xff\xff\xff\xff")
     # A header of 26 bytes, padded to 28.
     padded = wlan(1, subtype=8, extra=bytes(2)) + bytes(2) + SNAP + b"\x08\0"
     head = struct.pack("<BBHIB", 0, 0, 9, 2, 0x20)

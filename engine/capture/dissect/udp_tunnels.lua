@@ -1,5 +1,5 @@
--- Tunnels in UDP: VXLAN, GENEVE and GTP-U. A port is only a hint: where the rest does not fit, the packet counts for what
--- UDP says, and as such it does too when nothing inside has ports.
+-- Tunnels in UDP: VXLAN, GENEVE and GTP-U. A port is only a hint: where the rest does not fit, the packet counts to the
+-- flow of UDP, and so it does when nothing inside has ports.
 local ffi = require("ffi")
 local bit = require("bit")
 local frame = require("offpath.frame")
