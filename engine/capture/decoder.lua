@@ -115,9 +115,9 @@ end
 -- The packet loop: reads at most `limit` records or blocks. Streams have a loop of their own: with both in one, every
 -- other trace was given up with "register coalescing too complex". As they are, `jit.attach` shows each as one loop
 -- trace with side traces that link back to it, given up only where an inner loop runs: a hash chain of more than three,
--- held pieces, fragments that overlap, a stream that ends. Those alone allocate. Two things cost a tenfold here until
--- they were found: more than `loopunroll` tail calls in a trace (error 10), of which `return bit.bor(...)` in a helper
--- is one; and closures made in a function that runs per packet (error 7).
+-- held pieces, a stream that ends. Those alone allocate. What cost a tenfold in packets with labels or fragments until
+-- it was found: more than `loopunroll` tail calls in a trace (error 10), of which `return bit.bor(...)` in a helper is
+-- one. Error 8 is a helper that got hot before the loop did and is tried by itself first: it does no harm.
 local function read_records(limit)
   local packets = 0
   for _ = 1, math.min(limit, QUEUE) do

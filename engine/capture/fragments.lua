@@ -1,6 +1,6 @@
 -- Puts fragments of IP datagrams together (RFC 791, 3.2; RFC 8200, 4.5). Of bytes that come twice the first copy wins
--- in IPv4; in IPv6 an overlap drops the datagram (RFC 5722). Fragments wait in memory of their own, bounded in datagrams,
--- bytes and time; what does not fit makes the oldest datagram go.
+-- in IPv4; in IPv6 an overlap drops the datagram (RFC 5722). Fragments wait in memory of their own, bounded in
+-- datagrams, bytes and time; what does not fit makes the oldest datagram go.
 --
 -- Each fragment is counted once more when it is over: fragments = held + reassembled + dropped + timed out.
 local ffi = require("ffi")

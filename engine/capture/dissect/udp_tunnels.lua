@@ -43,8 +43,14 @@ local function try(dissect, p, o, captured, wire, packet)
   packet.has_ports, packet.has_tcp = 0, 0
   local verdict = dissect(p, o, captured, wire, packet)
   depth = depth - 1
-  if verdict == MALFORMED then cut_layers(packet, before.layer_count) end
-  if verdict == MALFORMED or packet.has_ports == 0 then restore(packet, before) end
+  if verdict == MALFORMED then
+    cut_layers(packet, before.layer_count)
+    restore(packet, before)
+  elseif packet.has_ports == 0 then
+    local fragment = packet.fragment
+    restore(packet, before)
+    packet.fragment = fragment
+  end
   return DECODED
 end
 
