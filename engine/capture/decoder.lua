@@ -16,6 +16,9 @@ local tcp = require("capture.tcp")
 
 local M = {}
 
+-- Dissectors call one another as tail calls, and all that a trace follows count towards this limit, which is 15.
+require("jit.opt").start("loopunroll=60")
+
 local copy = ffi.copy
 local counters, address_of = layouts.counters, layouts.address_of
 local count_flow, take, advance = flows.count, tcp.take, tcp.advance
@@ -110,9 +113,11 @@ local function take_packet()
 end
 
 -- The packet loop: reads at most `limit` records or blocks. Streams have a loop of their own: with both in one, every
--- other trace was given up with "register coalescing too complex". As they are, jit.v shows each as one loop trace
--- with side traces that link back to it, given up only where an inner loop runs: a hash chain of more than three, held
--- pieces, a stream that ends. Those alone allocate.
+-- other trace was given up with "register coalescing too complex". As they are, `jit.attach` shows each as one loop
+-- trace with side traces that link back to it, given up only where an inner loop runs: a hash chain of more than three,
+-- held pieces, a stream that ends. Those alone allocate. What cost a tenfold in packets with labels or fragments until
+-- it was found: more than `loopunroll` tail calls in a trace (error 10), of which `return bit.bor(...)` in a helper is
+-- one. Error 8 is a helper that got hot before the loop did and is tried by itself first: it does no harm.
 local function read_records(limit)
   local packets = 0
   for _ = 1, math.min(limit, QUEUE) do

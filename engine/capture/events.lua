@@ -1,5 +1,5 @@
--- Stream events of a batch, and their payload: two buffers that Python owns, filled when the batch ends. Until then bytes
--- stay where they are and pieces say which of them belong to an event.
+-- Stream events of a batch, and their payload: two buffers that Python owns, filled when the batch ends. Until then
+-- bytes stay where they are and pieces say which of them belong to an event.
 local ffi = require("ffi")
 local bit = require("bit")
 local layouts = require("capture.layouts")

@@ -1,6 +1,6 @@
--- Puts fragments of IP datagrams together (RFC 791, 3.2; RFC 8200, 4.5). Of bytes that come twice the first copy wins in
--- IPv4; in IPv6 an overlap drops the datagram (RFC 5722). Fragments wait in memory of their own, bounded in datagrams,
--- bytes and time; what does not fit makes the oldest datagram go.
+-- Puts fragments of IP datagrams together (RFC 791, 3.2; RFC 8200, 4.5). Of bytes that come twice the first copy wins
+-- in IPv4; in IPv6 an overlap drops the datagram (RFC 5722). Fragments wait in memory of their own, bounded in
+-- datagrams, bytes and time; what does not fit makes the oldest datagram go.
 --
 -- Each fragment is counted once more when it is over: fragments = held + reassembled + dropped + timed out.
 local ffi = require("ffi")
@@ -111,7 +111,8 @@ end
 -- The protocol belongs to the key in IPv4 only: in IPv6 it is that of the first fragment.
 local function matches(datagram, packet, id, proto)
   local mine, its = datagram.ip, packet.ip
-  if datagram.id ~= id or datagram.family ~= packet.family or mine[0] ~= its[0] or mine[4] ~= its[4] then return false end
+  if datagram.id ~= id or datagram.family ~= packet.family then return false end
+  if mine[0] ~= its[0] or mine[4] ~= its[4] then return false end
   if packet.family == 4 then return datagram.proto == proto end
   return mine[1] == its[1] and mine[2] == its[2] and mine[3] == its[3]
     and mine[5] == its[5] and mine[6] == its[6] and mine[7] == its[7]
@@ -227,7 +228,9 @@ function M.take(packet, p, o, captured, wire, offset, more, id, proto)
   if noted == nil then drop(index) end
   if not noted then return drop_fragment(DECODED) end
   if offset == 0 then datagram.proto = proto end
-  if datagram.total ~= 0 and datagram.units == rshift(datagram.total + 7, 3) then return complete(index, packet, p, o) end
+  if datagram.total ~= 0 and datagram.units == rshift(datagram.total + 7, 3) then
+    return complete(index, packet, p, o)
+  end
   while stored > most_bytes do drop(oldest) end
   return nil
 end

@@ -1,6 +1,6 @@
 -- Bytes that wait behind a hole, as an ordered list for each direction of a stream. A piece is a stretch of the mapped
--- capture, or a copy of bytes that go with their batch. Sequence numbers in one list must lie within 2^30 of each other,
--- or their order means nothing.
+-- capture, or a copy of bytes that go with their batch. Sequence numbers in one list must lie within 2^30 of each
+-- other, or their order means nothing.
 local bit = require("bit")
 local layouts = require("capture.layouts")
 local memory = require("capture.memory")

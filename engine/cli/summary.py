@@ -129,6 +129,8 @@ def _losses(stats: EngineStats) -> list[str]:
     causes = (
         (decode.malformed, "malformed packet", ""),
         (decode.cut, "packet", " cut by the capture"),
+        (decode.too_deep, "packet", " past the limit on tunnels and layers"),
+        (decode.fragments_dropped + decode.fragments_timed_out, "IP fragment", " of no whole datagram"),
         (decode.gaps, "gap", f" in TCP streams ({amount(decode.gap_bytes)})"),
         (decode.flows_rejected, "packet", " past the flow limit"),
         (decode.streams_rejected, "TCP stream", " past the stream limit"),

@@ -154,6 +154,7 @@ def test_a_tunnelled_packet_without_ports_counts_to_the_flow_outside(inside: byt
     [seen] = got.frames
     assert seen.names == [*OUTER, "UDP", "VXLAN", "Ethernet", *layers]
     assert (seen.ends, seen.payload) == ((*OUTER_ENDS, 4789), VXLAN + inside)
+    assert seen.frame.fragment == (layers == ["IPv4"])
 
 
 def nested(levels: int) -> bytes:

@@ -1,5 +1,5 @@
--- The protocol graph: dissectors hang on what announces them (a link type, an EtherType, an IP protocol, a PPP protocol,
--- a UDP port), and call the next one through these tables, so that no family of protocols knows another.
+-- The protocol graph: dissectors hang on what announces them (a link type, an EtherType, an IP protocol, a PPP
+-- protocol, a UDP port) and call the next one through these tables, so that no family of protocols knows another.
 --
 -- A dissector is `f(p, o, captured, wire, packet)`. Its header begins at `o` of `p`; the protocol around it ends at
 -- `captured` as far as it is in the file and at `wire` as it was sent. It adds its layer and returns the verdict of the
@@ -45,7 +45,7 @@ local function mark_too_deep(packet)
   counters.too_deep = counters.too_deep + 1
 end
 
--- Adds a layer of `length` bytes, of which those before `captured` can be read. Past the last place only a count shows it.
+-- Adds a layer of `length` bytes, of which those before `captured` can be read. Past the last place it is not listed.
 function M.layer(packet, protocol, offset, length, captured)
   if offset + length > captured then length = captured - offset end
   if length <= 0 then return end
@@ -95,8 +95,8 @@ local function unknown(packet)
 end
 M.unknown = unknown
 
--- The verdict on a packet in which a header that ends at `needed` is not whole: a lie when it was not sent either. Inside
--- of an IP packet whose rest the snap length cut, what came before stands.
+-- The verdict on a packet in which a header that ends at `needed` is not whole: a lie when it was not sent either.
+-- Inside of an IP packet whose rest the snap length cut, what came before stands.
 function M.short(packet, needed, wire)
   return (needed > wire or packet.family == 0) and MALFORMED or DECODED
 end

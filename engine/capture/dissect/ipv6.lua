@@ -36,8 +36,8 @@ local function ipv6_in_ip(p, o, captured, wire, packet)
   return ipv6(p, o, captured, wire, packet)
 end
 
--- One extension header of `length` bytes, its next header in the first byte. Each is at least 8 bytes long, so a chain of
--- them ends with the packet.
+-- One extension header of `length` bytes, its next header in the first byte. Each is at least 8 bytes long, so a chain
+-- of them ends with the packet.
 local function extension(protocol, length, p, o, captured, wire, packet)
   if o + length > wire then return MALFORMED end
   layer(packet, protocol, o, length, captured)

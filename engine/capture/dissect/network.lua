@@ -16,9 +16,9 @@ local take_fragment, result = fragments.take, fragments.result
 local function fragment(p, header, o, captured, wire, packet)
   packet.fragment = 1
   if o > captured then return DECODED end
-  local field, proto = be16(p, header + 6), p[header + 9]
-  local more = band(rshift(field, 13), 1)
-  local whole = take_fragment(packet, p, o, captured, wire, lshift(band(field, 0x1fff), 3), more, be16(p, header + 4), proto)
+  local field, id, proto = be16(p, header + 6), be16(p, header + 4), p[header + 9]
+  local offset, more = lshift(band(field, 0x1fff), 3), band(rshift(field, 13), 1)
+  local whole = take_fragment(packet, p, o, captured, wire, offset, more, id, proto)
   if not whole then return result.verdict end
   return by_protocol(result.proto, whole, o, result.captured, result.wire, packet)
 end

@@ -9,7 +9,8 @@ local ppp = require("capture.dissect.ppp").ppp
 local band, rshift = bit.band, bit.rshift
 local be16 = layouts.be16
 local layer, short, unknown, enter = graph.layer, graph.short, graph.unknown, graph.enter
-local by_ethertype, by_version, MALFORMED, DECODED = graph.by_ethertype, graph.by_version, graph.MALFORMED, graph.DECODED
+local by_ethertype, by_version = graph.by_ethertype, graph.by_version
+local MALFORMED, DECODED = graph.MALFORMED, graph.DECODED
 local GRE, ERSPAN = protocols.GRE, protocols.ERSPAN
 
 local CHECKSUM, ROUTING, KEY, SEQUENCE = 0x80, 0x40, 0x20, 0x10    -- flags in the first byte

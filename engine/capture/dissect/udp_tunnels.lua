@@ -1,5 +1,5 @@
--- Tunnels in UDP: VXLAN, GENEVE and GTP-U. A port is only a hint: where the rest does not fit, the packet counts for what
--- UDP says, and as such it does too when nothing inside has ports.
+-- Tunnels in UDP: VXLAN, GENEVE and GTP-U. A port is only a hint: where the rest does not fit, the packet counts to the
+-- flow of UDP, and so it does when nothing inside has ports.
 local ffi = require("ffi")
 local bit = require("bit")
 local frame = require("offpath.frame")
@@ -43,8 +43,14 @@ local function try(dissect, p, o, captured, wire, packet)
   packet.has_ports, packet.has_tcp = 0, 0
   local verdict = dissect(p, o, captured, wire, packet)
   depth = depth - 1
-  if verdict == MALFORMED then cut_layers(packet, before.layer_count) end
-  if verdict == MALFORMED or packet.has_ports == 0 then restore(packet, before) end
+  if verdict == MALFORMED then
+    cut_layers(packet, before.layer_count)
+    restore(packet, before)
+  elseif packet.has_ports == 0 then
+    local fragment = packet.fragment
+    restore(packet, before)
+    packet.fragment = fragment
+  end
   return DECODED
 end
 
