@@ -61,6 +61,20 @@ class HttpStats:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsStats:
+    """DNS messages, over UDP and TCP."""
+
+    queries: int = 0
+    responses: int = 0
+    malformed: int = 0
+    """Messages, also some of those above, of which not all could be read."""
+    cut: int = 0
+    """Of those above, those truncated by their sender, or over a limit."""
+    gaps: int = 0
+    """Messages over TCP that bytes are missing of."""
+
+
+@dataclass(frozen=True, slots=True)
 class AsyncStats:
     """Tasks of `T.async`. submitted = completed + failed + rejected + abandoned + pending."""
 
