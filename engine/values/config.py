@@ -40,7 +40,7 @@ class CaptureLimits:
     dns_answers: int = 256
     """Answers read of one DNS message."""
     tls_handshake_bytes: int = 65_535
-    """One TLS handshake message, and so what is held per direction."""
+    """One TLS handshake message, and with one record of 18 KiB all that is held per direction; 65,535 at most."""
     tls_certificates: int = 16
     """Certificates read of one chain."""
 

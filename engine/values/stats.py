@@ -75,6 +75,25 @@ class DnsStats:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsStats:
+    """TLS handshakes on TCP."""
+
+    connections: int = 0
+    """Connections recognised as TLS."""
+    client_hellos: int = 0
+    server_hellos: int = 0
+    chains: int = 0
+    malformed: int = 0
+    """Hellos and chains that could not be read, and directions given up because what came was not TLS after all."""
+    oversized: int = 0
+    """Handshake messages over the limit, which were stepped over."""
+    cut: int = 0
+    """Chains of which certificates over the limit were left out."""
+    gaps: int = 0
+    """Directions given up because bytes of a handshake are missing."""
+
+
+@dataclass(frozen=True, slots=True)
 class AsyncStats:
     """Tasks of `T.async`. submitted = completed + failed + rejected + abandoned + pending."""
 

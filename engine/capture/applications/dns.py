@@ -104,8 +104,8 @@ class DnsReader:
     def datagram(self, data: bytes) -> DnsMessage | None:
         """The message of one UDP datagram, or of a length-prefixed one without the prefix.
 
-        None when header or questions can't be read. Where only an answer can't, those before it are there, and where only
-        its data can't, that is given as hex; counted malformed all the same. Bytes behind the message are ignored.
+        None when header or questions can't be read. Where an answer can't, those before it are there; where only its
+        data can't, that is given as hex. Both count as malformed. Bytes behind the message are ignored.
         """
         message, malformed = _read_message(data, self._limits.dns_questions, self._limits.dns_answers)
         self._malformed += malformed
