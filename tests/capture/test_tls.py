@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.capture.applications.tls import OPAQUE_BYTES, TlsConnection, TlsReader, TlsRecord
+from engine.capture.applications.tls import (
+    MOST_MESSAGES,
+    MOST_RECORDS,
+    OPAQUE_BYTES,
+    TlsConnection,
+    TlsReader,
+    TlsRecord,
+)
 from engine.capture.applications.tls_hello import Chain, ClientHello, ServerHello
 from engine.capture.applications.tls_text import attributes, document, resource
 from engine.capture.decoder import EventKind
@@ -174,6 +181,17 @@ def test_certificates_over_the_limit_are_left_out() -> None:
     talk = Talk(tls_certificates=2).say(1, record(message(11, chain_body(b"1", b"2", b"3"))))
     assert [each for _, each in talk.events] == [Chain((b"1", b"2"), whole=False)]
     assert talk.stats().cut == 1
+
+
+def test_records_and_messages_of_a_direction_are_limited() -> None:
+    talk = Talk().say(0, record(b"\1\0", 21) * MOST_RECORDS, record(CLIENT))
+    assert talk.events == []
+    assert talk.stats().malformed == 1
+    talk = Talk().say(0, record(DONE * MOST_MESSAGES + CLIENT))
+    assert talk.events == []
+    assert talk.stats().malformed == 1
+    talk = Talk().say(0, record(DONE * (MOST_MESSAGES - 1) + CLIENT))
+    assert talk.kinds == ["ClientHello"]
 
 
 # Any bytes, any pieces.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from engine.capture.applications.tls_hello import (
+    HELLO_BYTES,
+    MOST_EXTENSIONS,
+    MOST_PROTOCOLS,
     Chain,
     ClientHello,
     ServerHello,
@@ -81,6 +84,9 @@ def test_odd_server_names_become_text(name: bytes) -> None:
         client_body(extension(0, b"\0\5\0\0")),
         client_body(extension(10, b"\0\3\0\1\2")),
         client_body(extension(16, b"\0\2\5a")),
+        client_body(*(extension(each) for each in range(1000, 1000 + MOST_EXTENSIONS + 1))),
+        client_body(alpn(*[b"x"] * (MOST_PROTOCOLS + 1))),
+        client_body(sni(b"x"), extension(21, bytes(HELLO_BYTES))),
     ],
 )
 def test_a_malformed_client_hello_is_none(body: bytes) -> None:

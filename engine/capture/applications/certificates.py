@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import textwrap
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -60,7 +59,8 @@ def sha256(der: bytes) -> str:
 
 def pem(der: bytes) -> str:
     """The certificate between its BEGIN and END lines (RFC 7468)."""
-    body = "\n".join(textwrap.wrap(base64.b64encode(der).decode(), 64))
+    encoded = base64.b64encode(der).decode()
+    body = "\n".join(encoded[at : at + 64] for at in range(0, len(encoded), 64))
     return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
 
 

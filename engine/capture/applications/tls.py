@@ -26,6 +26,10 @@ RECORD_BYTES: Final = (1 << 14) + 2_048
 OPAQUE_BYTES: Final = 65_536
 """Bytes read past in a direction that is encrypted, while nothing comes of the other, before the connection is left."""
 
+MOST_RECORDS: Final = 512
+MOST_MESSAGES: Final = 64
+"""In the clear, of one direction; past either it counts as malformed. A handshake has about ten of both."""
+
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE, _APPLICATION_DATA, _HEARTBEAT = 20, 21, 22, 23, 24
 _CLIENT_HELLO, _SERVER_HELLO, _CERTIFICATE = 1, 2, 11
 _MESSAGE_TYPES: Final = frozenset((0, 1, 2, 4, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23))
@@ -88,6 +92,8 @@ class _Side:
     begun: bool = False  # its first record was recognised
     done: bool = False
     passed: int = 0  # bytes that came when it was done
+    records: int = 0
+    messages: int = 0
     hellos: int = 0
 
 
@@ -153,9 +159,8 @@ class TlsConnection:
             kind, version, length = _HEADER.unpack_from(buffer, position)
             if kind == _APPLICATION_DATA:
                 self._end(side)
-            elif not _is_header(kind, version, length):
-                self._reader.counts.malformed += 1
-                self._end(side)
+            elif not _is_header(kind, version, length) or side.records == MOST_RECORDS:
+                self._give_up(side)
             else:
                 end = position + _HEADER.size + length
                 if len(buffer) < end:
@@ -167,6 +172,7 @@ class TlsConnection:
         del buffer[:position]
 
     def _read_record(self, side: _Side, kind: int, version: int, record: bytes, events: list[TlsEvent]) -> None:
+        side.records += 1
         if kind == _HANDSHAKE:
             self._read_messages(side, version, record[_HEADER.size :], events)
             return
@@ -183,7 +189,7 @@ class TlsConnection:
         message += body[skipped:]
         limit = min(self._reader.limits.tls_handshake_bytes, _LONGEST_MESSAGE)
         position = 0
-        while len(message) - position >= 4:
+        while len(message) - position >= 4 and not side.done:
             end = position + 4 + int.from_bytes(message[position + 1 : position + 4])
             if end - position > limit:
                 self._reader.counts.oversized += 1
@@ -197,6 +203,10 @@ class TlsConnection:
 
     def _read_message(self, side: _Side, version: int, message: bytes, events: list[TlsEvent]) -> None:
         counts = self._reader.counts
+        side.messages += 1
+        if side.messages > MOST_MESSAGES:
+            self._give_up(side)
+            return
         if self._reader.records:
             events.append(TlsRecord(_HEADER.pack(_HANDSHAKE, version, len(message)) + message))
         kind = message[0]
@@ -225,6 +235,10 @@ class TlsConnection:
         side.passed += length
         if side.passed > OPAQUE_BYTES:
             self.wanted = False
+
+    def _give_up(self, side: _Side) -> None:
+        self._reader.counts.malformed += 1
+        self._end(side)
 
     def _end(self, side: _Side) -> None:
         side.done = True

@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+HELLO_BYTES: Final = 8_192
+"""A longer hello counts as malformed; with keys that quantum computers can't break one has 2 KiB."""
+
+MOST_EXTENSIONS: Final = 256
+MOST_PROTOCOLS: Final = 64
+"""Of one hello; past either it counts as malformed."""
+
 _RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 
 
@@ -66,7 +73,7 @@ class Chain:
 
 
 class _MalformedError(Exception):
-    """A length is a lie; raised and caught in here."""
+    """A length is a lie, or a limit is passed; raised and caught in here."""
 
 
 class _Bytes:
@@ -98,7 +105,7 @@ class _Bytes:
 def read_client_hello(body: bytes) -> ClientHello | None:
     """The body of a client_hello, without the four bytes of the message's own header; None when malformed."""
     try:
-        data = _Bytes(body)
+        data = _hello(body)
         version = data.number(2)
         data.take(32)
         data.vector(1)
@@ -124,7 +131,7 @@ def read_client_hello(body: bytes) -> ClientHello | None:
 def read_server_hello(body: bytes) -> ServerHello | None:
     """The body of a server_hello, or of a HelloRetryRequest; None when malformed."""
     try:
-        data = _Bytes(body)
+        data = _hello(body)
         version = data.number(2)
         random = data.take(32)
         data.vector(1)
@@ -155,6 +162,12 @@ def read_chain(body: bytes, most: int) -> Chain | None:
     return Chain(tuple(certificates), not data.left)
 
 
+def _hello(body: bytes) -> _Bytes:
+    if len(body) > HELLO_BYTES:
+        raise _MalformedError
+    return _Bytes(body)
+
+
 def _extensions(data: _Bytes) -> tuple[tuple[int, ...], dict[int, bytes]]:
     """Types in the order sent, and the first body of each. There may be none at all (before TLS 1.2)."""
     order: list[int] = []
@@ -164,6 +177,8 @@ def _extensions(data: _Bytes) -> tuple[tuple[int, ...], dict[int, bytes]]:
         while block.left:
             kind = block.number(2)
             order.append(kind)
+            if len(order) > MOST_EXTENSIONS:
+                raise _MalformedError
             bodies.setdefault(kind, block.vector(2))
     return tuple(order), bodies
 
@@ -179,13 +194,12 @@ def _listed(body: bytes | None, width: int) -> tuple[int, ...]:
 
 
 def _server_name(body: bytes | None) -> str:
-    """The first host name of the list (RFC 6066 3)."""
+    """The first of the list, where it is a host name: no other kind was ever defined (RFC 6066 3)."""
     names = _Bytes(_Bytes(body).vector(2)) if body else _Bytes(b"")
-    while names.left:
-        kind, name = names.number(1), names.vector(2)
-        if kind == 0:
-            return name.decode("ascii", "backslashreplace").lower().removesuffix(".")
-    return ""
+    if not names.left:
+        return ""
+    kind, name = names.number(1), names.vector(2)
+    return "" if kind else name.decode("ascii", "backslashreplace").lower().removesuffix(".")
 
 
 def _protocols(body: bytes | None) -> tuple[bytes, ...]:
@@ -194,4 +208,6 @@ def _protocols(body: bytes | None) -> tuple[bytes, ...]:
     found: list[bytes] = []
     while names.left:
         found.append(names.vector(1))
+        if len(found) > MOST_PROTOCOLS:
+            raise _MalformedError
     return tuple(found)
