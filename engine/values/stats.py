@@ -94,6 +94,16 @@ class TlsStats:
 
 
 @dataclass(frozen=True, slots=True)
+class QuicStats:
+    """Client hellos in QUIC."""
+
+    connections: int = 0
+    """Clients of which a first packet could be decrypted."""
+    client_hellos: int = 0
+    malformed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AsyncStats:
     """Tasks of `T.async`. submitted = completed + failed + rejected + abandoned + pending."""
 
