@@ -43,6 +43,14 @@ class CaptureLimits:
     """One body after content decoding; past it the rest is not decoded."""
     decoded_ratio: int = 1_000
     """Decoded bytes per encoded byte, beyond the first mebibyte: the mark of a decompression bomb."""
+    dns_questions: int = 16
+    """Questions read of one DNS message."""
+    dns_answers: int = 256
+    """Answers read of one DNS message."""
+    tls_handshake_bytes: int = 65_535
+    """One TLS handshake message, and with one record of 18 KiB all that is held per direction; 65,535 at most."""
+    tls_certificates: int = 16
+    """Certificates read of one chain."""
 
 
 @dataclass(frozen=True, slots=True)

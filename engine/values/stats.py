@@ -90,6 +90,49 @@ class WorkerStats:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsStats:
+    """DNS messages, over UDP and TCP."""
+
+    queries: int = 0
+    responses: int = 0
+    malformed: int = 0
+    """Messages, also some of those above, of which not all could be read."""
+    cut: int = 0
+    """Of those above, those truncated by their sender, or over a limit."""
+    gaps: int = 0
+    """Messages over TCP that bytes are missing of."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsStats:
+    """TLS handshakes on TCP."""
+
+    connections: int = 0
+    """Connections recognised as TLS."""
+    client_hellos: int = 0
+    server_hellos: int = 0
+    chains: int = 0
+    malformed: int = 0
+    """Hellos and chains that could not be read, and directions given up because what came was not TLS after all."""
+    oversized: int = 0
+    """Handshake messages over the limit, which were stepped over."""
+    cut: int = 0
+    """Chains of which certificates over the limit were left out."""
+    gaps: int = 0
+    """Directions given up because bytes of a handshake are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuicStats:
+    """Client hellos in QUIC."""
+
+    connections: int = 0
+    """Clients of which a first packet could be decrypted."""
+    client_hellos: int = 0
+    malformed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AsyncStats:
     """Tasks of `T.async`.
 
