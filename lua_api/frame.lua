@@ -42,13 +42,22 @@ typedef struct {
   uint8_t  reassembled;       // 1: completed one
   uint8_t  tunnels;           // entered on the way in
   uint8_t  too_deep;          // 1: more tunnels or layers than are followed or listed
-  uint8_t  reserved;
+  uint8_t  store;             // what scripts say of keeping this packet: a rank of offpath.storage
   offpath_layer_t layer[16];  // from the outside in
 } offpath_frame_t;
+
+// The packet of a frame as it lies in the capture, whatever became of it there.
+typedef struct {
+  double   address;           // of its first byte
+  uint32_t seconds, nanos;    // its time stamp, exactly
+  int32_t  captured, wire, link;
+  int32_t  precise;           // 1: the capture has time stamps finer than microseconds
+} offpath_origin_t;
 ]]
 
 M.layer_t, M.frame_t = ffi.typeof("offpath_layer_t"), ffi.typeof("offpath_frame_t")
 M.frame_ptr_t = ffi.typeof("offpath_frame_t *")
+M.origin_t, M.origin_ptr_t = ffi.typeof("offpath_origin_t"), ffi.typeof("offpath_origin_t *")
 M.BYTES, M.HEAD_BYTES, M.LAYER_BYTES = ffi.sizeof(M.frame_t), ffi.offsetof(M.frame_t, "layer"), ffi.sizeof(M.layer_t)
 
 -- What is not Lua reads frames by these numbers.

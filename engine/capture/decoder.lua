@@ -19,7 +19,7 @@ local M = {}
 -- Dissectors call one another as tail calls, and all that a trace follows count towards this limit, which is 15.
 require("jit.opt").start("loopunroll=60")
 
-local copy = ffi.copy
+local copy, floor, abs = ffi.copy, math.floor, math.abs
 local counters, address_of = layouts.counters, layouts.address_of
 local count_flow, take, advance = flows.count, tcp.take, tcp.advance
 local UNDECODED, DECODED = verdicts.UNDECODED, verdicts.DECODED
@@ -40,7 +40,7 @@ local queue = ffi.new(ffi.typeof("$[?]", layouts.segment_t), QUEUE)
 local queued, taken = 0, 0                  -- segments put into the queue, and those of them that were taken
 local latest, queued_time = 0, 0            -- latest time stamp of all packets, and of those in the queue
 
-local frames                                -- of the packets of a step, when they are wanted
+local frames, origins                       -- of the packets of a step, when they are wanted
 local frame_count = 0
 
 ---- what Python calls -------------------------------------------------------------------------------------------
@@ -49,13 +49,15 @@ local frame_count = 0
 function M.configure(buffers, settings, limits, seed, wants)
   with_streams = wants.streams
   frames = wants.frames and ffi.new(ffi.typeof("$[?]", frame.frame_t), QUEUE) or nil
+  origins = wants.frames and ffi.new(ffi.typeof("$[?]", frame.origin_t), QUEUE) or nil
   events.configure(buffers)
   flows.configure(limits.flows, seed)
   graph.configure(limits.tunnels)
   memory.configure(settings.held_total)
   fragments.configure(limits.fragments, seed)
   tcp.configure(settings, events.sink)
-  return address_of(counters), address_of(graph.layer_packets), frames and address_of(frames) or 0
+  return address_of(counters), address_of(graph.layer_packets), frames and address_of(frames) or 0,
+    origins and address_of(origins) or 0
 end
 
 -- Names of the protocols by their numbers, from 1 on, a line each. Their counts lie one further: 0 is none.
@@ -63,9 +65,10 @@ function M.protocol_names()
   return table.concat(protocols.name, "\n")
 end
 
--- `order` is whether a pcap file is big-endian, `first` where its records begin.
-function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type)
-  base, base_address, queued, taken = memory.map(address, bytes), address, 0, 0
+-- `order` is whether a pcap file is big-endian, `first` where its records begin; `passing` is memory that goes as soon as its
+-- packets are decoded.
+function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type, passing)
+  base, base_address, queued, taken = memory.map(address, bytes, passing), address, 0, 0
   next_record = records.begin(base, bytes, is_pcapng, first, order == ffi.abi("le"), ticks_per_second, link_type)
 end
 
@@ -92,7 +95,30 @@ local function count(verdict, wire)
   return 0
 end
 
+-- The time stamp as seconds and nanoseconds; of the double, unless the reader kept it in full.
+local function keep_time(origin)
+  local time = record.time
+  local seconds, nanos = record.seconds, record.nanos
+  local kept = record.precise == 1 and nanos < 1e9 and abs(seconds + nanos * 1e-9 - time) < 1e-6
+  if not kept then
+    if not (time > 0) then time = 0 end
+    seconds = floor(time)
+    local micros = floor((time - seconds) * 1e6 + 0.5)
+    if micros == 1e6 then seconds, micros = seconds + 1, 0 end
+    nanos = micros * 1000
+  end
+  origin.seconds, origin.nanos, origin.precise = seconds < 2 ^ 32 and seconds or 2 ^ 32 - 1, nanos, kept and 1 or 0
+end
+
+local function keep_origin()
+  local origin = origins[frame_count]
+  origin.address, origin.captured = base_address + record.offset, record.captured
+  origin.wire, origin.link = record.wire, record.link
+  keep_time(origin)
+end
+
 local function keep_frame(verdict, row)
+  keep_origin()
   packet.verdict, packet.row = verdict, row
   copy(frames + frame_count, packet, HEAD_BYTES + packet.layer_count * LAYER_BYTES)
   frame_count = frame_count + 1
@@ -170,5 +196,21 @@ end
 
 M.ignore = tcp.ignore
 M.flow_run = flows.run
+
+-- The row of a flow key, 1 when its A is the key's Z, and the bytes of A, of Z, and which end is the client. Bytes of packets of
+-- the last step that came later are left out: behind a place among its frames, or after a time where the place is -1.
+function M.flow_bytes(key, place, time)
+  local index, swapped = flows.find_key(key)
+  if index == 0 then return 0, 0, 0, 0, 0 end
+  local row = flows.at(index)
+  local later = ffi.new("double[2]")
+  for at = frames and place + 1 or frame_count, frame_count - 1 do
+    local each = frames[at]
+    if each.row == index and (place >= 0 or each.time > time) then
+      later[each.side] = later[each.side] + origins[at].wire
+    end
+  end
+  return index, swapped, row.bytes[0] - later[0], row.bytes[1] - later[1], row.client
+end
 
 return M

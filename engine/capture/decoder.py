@@ -6,6 +6,7 @@ Packets never become Python objects. What a batch leaves behind are stream event
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import lua_api
-from engine.capture.source import MappedCapture
+from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats
@@ -33,6 +34,8 @@ _BYTES_PER_PIECE: Final = 256  # bounds the number of held segments by the limit
 _LEAST_PIECES: Final = 64
 _MOST_PIECES: Final = 65_536
 _FLOWS_PER_SLICE: Final = 2_000
+
+_LUA_FUNCTIONS: Final = ("configure", "begin", "step", "finish", "ignore", "flow_run", "flow_bytes")
 
 _PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -82,6 +85,27 @@ class Batch(NamedTuple):
     """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
     0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
     frame_count: int = 0
+    origins: int = 0
+    """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture."""
+
+
+class FlowBytes(NamedTuple):
+    """What a flow had carried at some moment."""
+
+    a_bytes: float
+    z_bytes: float
+    client: int
+    """1 when a SYN showed A of the key to be the client, 2 when Z, 0 when none did."""
+
+
+class PassingCapture(NamedTuple):
+    """Packets in memory, as records of a capture."""
+
+    path: str
+    address: int
+    size: int
+    format: CaptureFormat
+    closed: bool = False
 
 
 class Decoder:
@@ -93,7 +117,7 @@ class Decoder:
         `frames=True` leaves the dissected packets of each step in memory, for `Batch.frames`.
         """
         self._limits = limits
-        self._capture: MappedCapture | None = None
+        self._capture: MappedCapture | PassingCapture | None = None
         self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
         self._over: list[int] = []
         self._last_stats = DecodeStats()
@@ -111,12 +135,10 @@ class Decoder:
         self._state.add_modules("capture", Path(__file__).parent)
         self._state.add_modules("offpath", Path(lua_api.__file__).parent)
         module = self._state.require("capture.decoder")
-        self._lua: dict[str, Any] = {
-            name: module[name.encode()] for name in ("configure", "begin", "step", "finish", "ignore", "flow_run")
-        }
+        self._lua: dict[str, Any] = {name: module[name.encode()] for name in _LUA_FUNCTIONS}
         self._names = module[b"protocol_names"]().decode().split("\n")
         self._last_layers: dict[str, int] = {}
-        addresses: tuple[int, int, int] = self._lua["configure"](
+        addresses: tuple[int, int, int, int] = self._lua["configure"](
             self._state.table(
                 {
                     "events": _address(self._events),
@@ -151,7 +173,7 @@ class Decoder:
             int.from_bytes(os.urandom(4), "little"),
             self._state.table({"streams": streams, "frames": frames}),
         )
-        self._counters, self._layers, self._frames = addresses
+        self._counters, self._layers, self._frames, self._origins = addresses
 
     def begin(self, capture: MappedCapture) -> None:
         """Decode this capture from now on. It must stay open until `finish` is done.
@@ -162,6 +184,13 @@ class Decoder:
             raise RuntimeError(f"{self._capture.path} is not finished: call finish() until it is done")
         if capture.closed:
             raise RuntimeError(f"{capture.path} is closed")
+        self._begin(capture, passing=False)
+
+    def begin_more(self, capture: PassingCapture) -> None:
+        """Decode packets in memory that need stay only until a step is `done`. Flows and streams go on from one to the next."""
+        self._begin(capture, passing=True)
+
+    def _begin(self, capture: MappedCapture | PassingCapture, *, passing: bool) -> None:
         fmt = capture.format
         self._lua["begin"](
             capture.address,
@@ -171,6 +200,7 @@ class Decoder:
             fmt.big_endian,
             fmt.ticks,
             fmt.link_type,
+            passing,
         )
         self._capture = capture
 
@@ -199,6 +229,22 @@ class Decoder:
         if opened is not None:
             self._lua["ignore"](opened[0], stream)
             self._over.append(stream)
+
+    def flow_row(self, key: bytes) -> int:
+        """The row of a flow key, 0 when there is none."""
+        return int(self._lua["flow_bytes"](key, -1, math.inf)[0])
+
+    def flow_bytes(self, key: bytes, *, place: int = -1, time: float = math.inf) -> FlowBytes | None:
+        """What a flow had carried at a packet of the last batch: at a place among its frames, or at a time.
+
+        Without frames, or as it is, now. None for a flow that there is not.
+        """
+        row, swapped, a_bytes, z_bytes, client = self._lua["flow_bytes"](key, place, time)
+        if not row:
+            return None
+        if swapped:
+            return FlowBytes(z_bytes, a_bytes, 3 - client if client else 0)
+        return FlowBytes(a_bytes, z_bytes, int(client))
 
     def flow_records(self) -> Iterator[list[Flow]]:
         """All flows in order of appearance, in slices of at most 2000. Rows go on counting between slices."""
@@ -252,7 +298,7 @@ class Decoder:
             self._opened.pop(stream, None)
         self._over.clear()
         events, packets, done, time, frames = self._lua[name](*args)
-        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames)
+        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames, self._origins)
 
     def _read_events(self, number: int) -> list[StreamEvent]:
         arena = self._arena

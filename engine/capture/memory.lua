@@ -1,8 +1,9 @@
 -- Where captured bytes may lie, and the one place that turns an address into a pointer:
 --
---   the mapping       the capture file; all of it, from `map` until the capture is finished;
+--   the mapping       the capture file; all of it, from `map` until the capture is finished, or memory that passes, until
+--                     its packets are decoded;
 --   the scratch       datagrams put together from fragments; until the next batch reads packets;
---   the copies        bytes of the scratch that wait behind a hole of a TCP stream; until they are released.
+--   the copies        bytes of the scratch, or of such memory, that wait behind a hole of a TCP stream; until they are released.
 local ffi = require("ffi")
 local bit = require("bit")
 local layouts = require("capture.layouts")
@@ -18,7 +19,7 @@ local SCRATCH_BYTES = 2 * SCRATCH_ROOM
 local CHUNK_BITS = 11              -- a copy is at most 2048 bytes: the payload of most packets
 local CHUNK = 2 ^ CHUNK_BITS
 
-local base, base_address, base_end = nil, 0, 0
+local base, base_address, base_end, base_passes = nil, 0, 0, false
 local scratch, scratch_address, scratch_used = nil, 0, 0
 local copies, copies_address, chunks = nil, 0, 0
 local next_chunk                   -- of a free or released chunk, by its number from 1; 0 ends the list
@@ -29,9 +30,10 @@ function M.configure(copy_bytes)
   chunks = rshift(copy_bytes + CHUNK - 1, CHUNK_BITS)
 end
 
--- From now on the mapping is this one; returns it as a pointer.
-function M.map(address, bytes)
+-- From now on the mapping is this one; returns it as a pointer. One that `passes` goes when its packets are decoded.
+function M.map(address, bytes, passes)
   base, base_address, base_end = cast(layouts.bytes_ptr_t, address), address, address + bytes
+  base_passes = passes or false
   return base
 end
 
@@ -78,6 +80,7 @@ end
 
 -- Whether what is at an address goes with the batch.
 function M.is_scratch(address)
+  if base_passes and address >= base_address and address < base_end then return true end
   return address >= scratch_address and address < scratch_address + scratch_used
 end
 

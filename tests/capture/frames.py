@@ -43,7 +43,7 @@ class Frame(ctypes.Structure):
         ("layer_count", ctypes.c_int32),
         ("port", ctypes.c_uint16 * 2),
         *((name, ctypes.c_uint8) for name in ("family", "proto", "flags", "has_ports", "has_tcp", "side", "verdict")),
-        *((name, ctypes.c_uint8) for name in ("fragment", "reassembled", "tunnels", "too_deep", "reserved")),
+        *((name, ctypes.c_uint8) for name in ("fragment", "reassembled", "tunnels", "too_deep", "store")),
         ("layer", Layer * 16),
     ]
 
