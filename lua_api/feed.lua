@@ -35,12 +35,12 @@ function M.counter(context, protocol, onpacket)
       local frame = batch[at]
       if band(frame.present[word], mask) ~= 0 then
         view.frame, layer.index = frame, index_of(frame, protocol) or 0
-        context.time, context.wire_length = frame.time, frame.wire
+        context.time, context.wire_length, context.place = frame.time, frame.wire, at
         local ok, failed = xpcall(onpacket, handler, engine, layer)
         if not ok then context.put(effects.ERROR, 3, "onpacket", failure.parts(failed)) end
       end
     end
-    context.wire_length = nil
+    context.wire_length, context.place = nil, nil
     view:close()
     return 0
   end
@@ -133,7 +133,7 @@ function M.handler(context, own, host, ports, parselayer)
         if from and available > 0 then
           last.reserved = 0
           view.frame, view.above, view.available = frame, from, available
-          context.time, context.wire_length = frame.time, frame.wire
+          context.time, context.wire_length, context.place = frame.time, frame.wire, at
           local ok, consumed, following = xpcall(parselayer, handler, layer)
           if ok then
             naming = naming + note(frame, last, from, available, consumed, following)
@@ -143,7 +143,7 @@ function M.handler(context, own, host, ports, parselayer)
         end
       end
     end
-    context.wire_length = nil
+    context.wire_length, context.place = nil, nil
     view:close()
     return naming
   end

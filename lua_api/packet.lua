@@ -10,11 +10,14 @@ local flow_keys = require "offpath.flowkey"
 local layers = require "offpath.layer"
 local buffers = require "offpath.buffer"
 local flowids = require "offpath.flowid"
+local storage = require "offpath.storage"
 
 local cast, floor, tonumber = ffi.cast, math.floor, tonumber
 local bytes_ptr_t = ffi.typeof("const uint8_t *")
 
 local M = {}
+
+local HINTS = { [0] = storage.rank(0), storage.rank(1), storage.rank(2) }
 
 local View = {}
 View.__index = View
@@ -49,7 +52,7 @@ end
 
 -- Makes the view of a state. `view.packet` is the packet object, `view.layer(index)` a layer of it.
 function M.new_view()
-  local view = setmetatable({ frame = nil, lent = {}, above = 0, available = 0, protocol = "", policy = -1 }, View)
+  local view = setmetatable({ frame = nil, lent = {}, above = 0, available = 0, protocol = "" }, View)
   local Packet = {}
   Packet.__index = Packet
   local methods = layers.methods(function() return view.packet end)
@@ -97,8 +100,11 @@ function M.new_view()
   -- The interface that the packet came from.
   function Packet:originid() return 0 end
 
-  -- A hint: 0 skip, 1 full, 2 headers. Other scripts may say otherwise.
-  function Packet:set_packetstore_policy(policy) view.policy = tonumber(policy) or -1 end
+  -- A hint for this packet: 0 skip, 1 full, 2 headers. Where scripts say different things, the most liberal one holds.
+  function Packet:set_packetstore_policy(policy)
+    local frame, rank = view.frame, HINTS[tonumber(policy)]
+    if frame ~= nil and rank and rank > frame.store then frame.store = rank end
+  end
 
   local function refuse(method)
     return function() error(("packet:%s: only a packet that an inputfilter makes can be set"):format(method), 2) end

@@ -14,6 +14,8 @@ local ship = require("offpath.ship")
 local adapters = require("offpath.hooks")
 local packetblock = require("offpath.packetblock")
 local protocols = require("offpath.protocols")
+local storage = require("offpath.storage")
+local inputfilter = require("offpath.inputfilter")
 local JSON = require("JSON")
 
 local xpcall, type, tostring = xpcall, type, tostring
@@ -68,7 +70,7 @@ function M.start(settings)
   context.engine, flush_counters = engines.new(context)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
-  local plugin, block, block_name, hooks, feed = nil, nil, nil, nil, nil
+  local plugin, block, block_name, hooks, feed, ask_storage = nil, nil, nil, nil, nil, nil
 
   -- Calls a function of the script. True and its result, or false, after the failure was put into the outbox.
   local function guarded(name, fn, ...)
@@ -192,6 +194,17 @@ function M.start(settings)
     feed = feed or packetblock.start(block_name, block, context)
     return feed(address, count, named_only)
   end
+
+  -- What drives the block as a source of packets and alerts (inputfilter.lua); `memory` and `room` are for the packets.
+  function host_end.begin_input(memory, room, time)
+    context.time = time
+    return inputfilter.start(context, block, memory, room)
+  end
+
+  -- Another capture: what asks this block about its flows (storage.lua).
+  function host_end.begin_storage(ranks, rows) ask_storage = storage.asker(context, block, ranks, rows) end
+
+  function host_end.storage(address, count) ask_storage(address, count) end
 
   -- Calls onevent for each event of a batch. The places of those that raised, as many results.
   function host_end.events(time, topic, ...)

@@ -187,7 +187,7 @@ class Decoder:
         self._begin(capture, passing=False)
 
     def begin_more(self, capture: PassingCapture) -> None:
-        """Decode packets in memory that need stay only until a step is `done`. Flows and streams go on from one to the next."""
+        """Decode packets in memory that need stay only until a step is `done`. Flows and streams go on."""
         self._begin(capture, passing=True)
 
     def _begin(self, capture: MappedCapture | PassingCapture, *, passing: bool) -> None:
@@ -203,6 +203,11 @@ class Decoder:
             passing,
         )
         self._capture = capture
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to `finish`."""
+        return self._capture is not None
 
     def step(self, packets: int) -> Batch:
         """Decode at most that many records; fewer when the buffers are full."""

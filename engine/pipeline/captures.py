@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from engine.capture.decoder import Decoder, EventKind, StreamEvent
+from engine.capture.decoder import Decoder, EventKind, FlowBytes, StreamEvent
 from engine.capture.extract import FileExtractor
-from engine.capture.source import MappedCapture, open_capture
+from engine.capture.reel import CaptureReel, Reel
+from engine.capture.source import open_capture
 from engine.pipeline.packets import PacketPath
+from engine.pipeline.storage import PacketStore
+from engine.pipeline.streams import StreamReader, StreamReaders
+from engine.plugins.inputfilter import Script, script_reel
+from engine.plugins.plugin import Plugin
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats, HttpStats
 
@@ -32,44 +37,51 @@ class Capture:
 
 
 class CaptureRun:
-    """One pass over a capture."""
+    """One pass over a source."""
 
     def __init__(
         self,
-        mapped: MappedCapture,
+        reel: Reel,
         decoder: Decoder,
         extractor: FileExtractor | None,
         packets: PacketPath | None,
+        store: PacketStore | None,
         slice_seconds: float,
     ) -> None:
-        """Without an extractor only flows are counted; `packets` gets the frames."""
-        self._mapped = mapped
+        """Without an extractor only flows are counted; `packets` and `store` get the frames."""
+        self._reel = reel
         self._decoder = decoder
         self._extractor = extractor
         self._packets = packets
+        self._store = store
+        readers = [each for each in (extractor, store if store and store.wants_streams else None) if each]
+        self._streams = StreamReaders(readers) if readers else None
         self._slice = slice_seconds
         self._steps = 0
 
     async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
-        """To the end of the capture. `follow(time)` hears of stream time; `breathe` is awaited between batches."""
-        self._decoder.begin(self._mapped)
-        done = False
-        while not done:
-            began = time.perf_counter()
-            batch = self._decoder.step(self._next_step())
-            if batch.packets:
+        """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches."""
+        began = time.perf_counter()
+        while (batch := await self._reel.next(self._decoder, self._next_step())) is not None:
+            if batch.time:
                 follow(batch.time)
-            done = batch.done
             if batch.frame_count and self._packets is not None:
                 await self._packets.feed(batch.frames, batch.frame_count)
+            if batch.frame_count and self._store is not None:
+                await self._store.ask(batch)
             await self._handle(batch.events, began)
+            if batch.frame_count and self._store is not None:
+                await self._store.keep(batch)
             await breathe()
-        done = False
+            began = time.perf_counter()
+        done = not self._decoder.begun
         while not done:
             batch = self._decoder.finish()
             done = batch.done
             await self._handle(batch.events, time.perf_counter())
             await breathe()
+        if self._store is not None:
+            await self._store.flush()
 
     def _next_step(self) -> int:
         size = min(_FIRST_STEP << self._steps // _STEPS_OF_A_SIZE, _LARGEST_STEP)
@@ -77,31 +89,35 @@ class CaptureRun:
         return size
 
     async def _handle(self, events: list[StreamEvent], began: float) -> None:
-        """Feed the extractor; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
-        if self._extractor is None:
+        """Feed the readers of streams; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
+        if self._streams is None:
             return
         for event in events:
             for piece in _pieces(event):
-                self._feed(self._extractor, piece)
+                self._feed(self._streams, piece)
                 if time.perf_counter() - began > self._slice:
                     await asyncio.sleep(0)
                     began = time.perf_counter()
 
-    def _feed(self, extractor: FileExtractor, event: StreamEvent) -> None:
+    def _feed(self, streams: StreamReader, event: StreamEvent) -> None:
         if event.kind == EventKind.DATA:
-            if not extractor.data(event.stream, event.direction, event.position, event.time, event.data):
+            if not streams.data(event.stream, event.direction, event.position, event.time, event.data):
                 self._decoder.ignore(event.stream)
         elif event.kind == EventKind.OPEN:
             flow = self._decoder.flow_key(event.stream)
-            extractor.open(event.stream, flow, self._decoder.roles_known(event.stream), event.time)
+            streams.open(event.stream, flow, self._decoder.roles_known(event.stream), event.time)
         elif event.kind == EventKind.GAP:
-            extractor.gap(event.stream, event.direction, event.position, event.length, event.time)
+            streams.gap(event.stream, event.direction, event.position, event.length, event.time)
         else:
-            extractor.end(event.stream, event.time, over=event.position)
+            streams.end(event.stream, event.time, over=event.position)
 
     def flows(self) -> Iterator[list[Flow]]:
         """The flow records, some thousand at a time."""
         return self._decoder.flow_records()
+
+    def flow_bytes(self, key: bytes, place: int, time: float) -> FlowBytes | None:
+        """What a flow has carried (`Decoder.flow_bytes`)."""
+        return self._decoder.flow_bytes(key, place=place, time=time)
 
     def decode_stats(self) -> DecodeStats:
         """Counts of packets, flows and streams so far."""
@@ -116,7 +132,7 @@ class CaptureRun:
         if self._extractor is not None:
             self._extractor.close()
         self._decoder.close()
-        self._mapped.close()
+        self._reel.close()
 
 
 def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
@@ -129,18 +145,26 @@ def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
 
 
 def open_run(
-    source: Capture,
+    source: Capture | Script,
+    plugins: Sequence[Plugin],
     make_decoder: Callable[[], Decoder],
     extractor: FileExtractor | None,
     packets: PacketPath | None,
+    store: PacketStore | None,
     slice_seconds: float,
 ) -> CaptureRun:
-    """Open a capture. Raises `CaptureError` when it can't be read."""
-    mapped = open_capture(source.path)
+    """Open a source. Raises `CaptureError` when it can't be read."""
+    reel = script_reel(source, plugins) if isinstance(source, Script) else CaptureReel(open_capture(source.path))
+    decoder = None
     try:
-        return CaptureRun(mapped, make_decoder(), extractor, packets, slice_seconds)
+        decoder = make_decoder()
+        if store is not None:
+            store.begin(decoder)
+        return CaptureRun(reel, decoder, extractor, packets, store, slice_seconds)
     except BaseException:
-        mapped.close()
+        if decoder is not None:
+            decoder.close()
+        reel.close()
         raise
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +23,8 @@ from engine.pipeline.packets import PacketPath
 from engine.pipeline.reader import CaptureReader
 from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
+from engine.pipeline.storage import PacketStore
+from engine.plugins.inputfilter import Script
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
 from engine.values.clock import Clock
@@ -64,10 +65,11 @@ class Engine:
         self._door = EventDoor(self.config.event_limit, self._plugins, self._clock.now)
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
         self._ramfs_directory: Ramfs | None = None
-        self._effects = Effects(
-            self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error
-        )
+        self._store = PacketStore(self.config, self._plugins, self._log.write)
         self._reader = CaptureReader(self.config, self._ramfs, self._bus.publish, self._warn)
+        self._effects = Effects(
+            self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error, self._reader
+        )
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
         self._work_scheduled = False
@@ -160,6 +162,7 @@ class Engine:
             self._effects.take(plugin)
             assert plugin.queue is not None
             plugin.queue.detach(self._let_go)  # a worker may be as quick as to do what onunload asked for
+        await self._store.close()
         await gate.close()  # abandons the rest of that, which comes too late
         self._door.drop_all()
         self._deliveries.drop_all()
@@ -271,25 +274,23 @@ class Engine:
 
     # ---- sources
 
-    async def run(self, source: Capture) -> None:
+    async def run(self, source: Capture | Script) -> None:
         """Read a source to its end, and wait until the work that it caused has settled.
 
         The wait ends when nothing settles for `drain_seconds`; what is left goes on. Raises `CaptureError` when the
         capture can't be read, and `EngineError` when another source is being read.
         """
         self._running("run a source")
+        if isinstance(source, Script) and not source.find(self._plugins):
+            await self.load(source.path)
         reader = self._reader
-        filex = [plugin for plugin in self._plugins if plugin.block.name == "filex_monitor"]
-        streams = bool(filex) or self._bus.wants("http") or self._bus.wants("file")
-        reader.begin(source, filex, streams=streams, packets=self._packets if self._packets.wanted else None)
+        streams = self._bus.wants("http") or self._bus.wants("file")
+        reader.begin(source, self._plugins, streams=streams, packets=self._packets, store=self._store)
+        self._effects.flows.begin()
         self._run_over.clear()
         try:
             await reader.read(self._clock.follow, self._breathe)
-            for records in reader.flows():
-                for record in records:
-                    tags = self._effects.tags.pop(record.id, None)
-                    self._bus.publish(replace(record, tags=tags) if tags else record)
-                await self._breathe()
+            await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
             self._publish_counters()
             await self._bus.flush()
@@ -442,6 +443,8 @@ class Engine:
             messages=self._deliveries.stats(),
             tasks=gate.stats() if gate else self._tasks,
             records=self._bus.stats(),
+            store=self._store.stats(),
+            flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,
             script_errors=self._log.errors,

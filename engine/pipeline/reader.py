@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from engine.capture.decoder import Decoder
+from engine.capture.decoder import Decoder, FlowBytes
 from engine.capture.extract import FileExtractor
 from engine.capture.ramfs import Ramfs
 from engine.pipeline.captures import Capture, CaptureRun, add_decode, add_http, open_run
 from engine.pipeline.packets import PacketPath
+from engine.pipeline.storage import PacketStore
 from engine.plugins.filex import FilexVotes
+from engine.plugins.inputfilter import Script
 from engine.plugins.plugin import Plugin
 from engine.values.config import Config
 from engine.values.errors import EngineError
@@ -41,21 +43,35 @@ class CaptureReader:
         """Whether a capture is being read."""
         return self._run is not None
 
-    def begin(self, source: Capture, plugins: Sequence[Plugin], *, streams: bool, packets: PacketPath | None) -> None:
-        """Open a capture. `plugins` are those with file hooks; without `streams` only packets and flows are counted.
+    def begin(
+        self,
+        source: Capture | Script,
+        plugins: Sequence[Plugin],
+        *,
+        streams: bool,
+        packets: PacketPath,
+        store: PacketStore,
+    ) -> None:
+        """Open a source. Without `streams` files are extracted only where a plugin has hooks for them.
 
-        `packets` gets the frames of each batch.
+        `packets` gets the frames of each batch if it wants them, and so does `store`.
 
         Raises `CaptureError` when it can't be read, and `EngineError` when another one is being read.
         """
         if self._run is not None:
             raise EngineError(f"cannot run {source.path}: another source is being read")
-        extractor = self._make_extractor(plugins) if streams else None
+        filex = [plugin for plugin in plugins if plugin.block.name == "filex_monitor"]
+        extractor = self._make_extractor(filex) if streams or filex else None
+        streams = extractor is not None or store.wants_streams
+        # Counters of flows begin at a packet: for that the frames are looked at, whoever has hooks.
+        frames = store.wanted or any(plugin.hooks and plugin.block.side == "frontend" for plugin in plugins)
         self._run = open_run(
             source,
-            lambda: Decoder(self._config.limits, streams=streams, frames=packets is not None),
+            plugins,
+            lambda: Decoder(self._config.limits, streams=streams, frames=frames),
             extractor,
-            packets,
+            packets if packets.wanted else None,
+            store if store.wanted else None,
             self._config.slice_seconds,
         )
 
@@ -92,6 +108,15 @@ class CaptureReader:
             self._run.close()
             self._decoded, self._http = self.decode_stats(), self.http_stats()
             self._run = None
+
+    @property
+    def flow_limit(self) -> int:
+        """The most flows that a source may have."""
+        return self._config.limits.flows
+
+    def flow_bytes(self, key: bytes, place: int, time: float) -> FlowBytes | None:
+        """What a flow of the source has carried; None when there is no such flow, or no source."""
+        return self._run.flow_bytes(key, place, time) if self._run is not None else None
 
     def decode_stats(self) -> DecodeStats:
         """Counts of packets, flows and streams of all captures so far."""

@@ -67,6 +67,9 @@ BLOCKS: dict[str, BlockType] = {
             fields=frozenset({"protocol_guid", "flow_counter"}),
             packets=True,
         ),
+        BlockType("packet_storage", "frontend", hooks=frozenset({"filter", "filter_payload"})),
+        BlockType("inputfilter", "frontend", hooks=frozenset({"step", "step_alert"})),
+        BlockType("messagemonitor", "frontend", hooks=frozenset({"onnewflowrecord", "onflowmetric"})),
         BlockType("event_monitor", "frontend", hooks=frozenset({"onevent"}), fields=frozenset({"topics"})),
     )
 }
@@ -80,9 +83,6 @@ LATER_BLOCKS = frozenset(
         "alertgroup",
         "resourcegroup",
         "reassembly_handler",
-        "packet_storage",
-        "inputfilter",
-        "messagemonitor",
         "flowmonitor",
         "channellistener",
         "engine_monitor",

@@ -17,6 +17,8 @@ from engine.values.stats import HookStats, PluginStats
 from engine.vm.state import LuaError, LuaState, line_of, text
 from lua_api import WIDTH, Effect, install_plugin
 
+_INPUT = ("step", "step_alert", "input_packets")
+
 FAILED = object()
 """What `Plugin.call` gives when the hook raised."""
 
@@ -121,6 +123,9 @@ class Plugin:
             "protocol_numbers",
             "learn_protocol",
             "packets",
+            "begin_input",
+            "begin_storage",
+            "storage",
         ):
             self._functions[name] = self.host.lua[name.encode()]
         self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
@@ -207,6 +212,34 @@ class Plugin:
         [hook] = self.block.hooks
         naming = self._timed(hook, self._functions["packets"], address, count, named_only, count=count)
         return int(naming)
+
+    def begin_input(self, memory: int, room: int, now: float) -> None:
+        """Begin as a source. Packets go to the address `memory`, which has `room` bytes (inputfilter.lua)."""
+        for name, function in zip(_INPUT, self._functions["begin_input"](memory, room, now), strict=True):
+            self._functions[name] = function
+
+    def step(self, limit: int, seconds: float) -> tuple[int, bool, bool]:
+        """Call step: how often it was called, whether it wants to be again, whether there is a batch of packets."""
+        result = self._timed("step", self._functions["step"], limit, seconds)
+        return (limit, False, True) if result is False else result
+
+    def step_alert(self, limit: int) -> tuple[int, bool]:
+        """Call step_alert until there is nothing: how often it was called, and whether it may be again."""
+        result = self._timed("step_alert", self._functions["step_alert"], limit)
+        return (limit, False) if result is False else result
+
+    def input_packets(self) -> tuple[float, ...]:
+        """The time of the script, bytes of packets since the last call, link type and first byte of each stretch."""
+        taken: tuple[float, ...] = self._functions["input_packets"]()
+        return taken
+
+    def begin_storage(self, ranks: int, rows: int) -> None:
+        """Begin with the flows of another capture. `ranks` is the address of a byte for each row (storage.lua)."""
+        self._functions["begin_storage"](ranks, rows)
+
+    def ask_storage(self, address: int, count: int) -> None:
+        """Show the new flows among frames (frame.lua), and the first datagrams, to the hooks of a packet_storage."""
+        self._timed("filter", self._functions["storage"], address, count, count=count)
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
