@@ -3,6 +3,7 @@
 from engine.pipeline.captures import Capture
 from engine.pipeline.engine import Engine
 from engine.pipeline.records import Sink, Subscription
+from engine.plugins.inputfilter import Script
 from engine.values.config import CaptureLimits, Config
 from engine.values.errors import CaptureError, ConfigError, EngineError, ScriptError, ScriptLoadError
 from engine.values.stats import EngineStats
@@ -16,6 +17,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineStats",
+    "Script",
     "ScriptError",
     "ScriptLoadError",
     "Sink",

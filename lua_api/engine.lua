@@ -174,6 +174,8 @@ function M.new(context)
     guid, key, meter, direction = group_of(guid), text(key), tonumber(meter), tonumber(direction) or 0
     flow = key_of(flow)
     if not all("add_flow_counter", "flowkey", flow, "guid", guid, "key", key, "meter", meter) then return end
+    if not (meter >= 0 and meter < 2 ^ 31) then return complain("add_flow_counter", "'meter' must be a meter's number") end
+    if direction ~= 1 and direction ~= 2 then direction = 0 end
     put(effects.FLOW_COUNTER, 7, context.time, context.place or -1, flow, guid, key, meter, direction)
   end
 

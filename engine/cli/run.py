@@ -13,7 +13,12 @@ import typer
 
 def run(
     scripts: Annotated[list[Path], typer.Argument(metavar="SCRIPT", help="Lua scripts to load.", show_default=False)],
-    capture: Annotated[Path, typer.Option("--capture", metavar="FILE", help="pcap or pcapng, also gzipped.")],
+    capture: Annotated[
+        Path | None,
+        typer.Option(
+            "--capture", metavar="FILE", help="pcap or pcapng, also gzipped. Without, a script makes packets."
+        ),
+    ] = None,
     records: Annotated[
         Path | None, typer.Option("--records", metavar="OUT.jsonl", help="Write every record here, one JSON a line.")
     ] = None,
@@ -34,12 +39,19 @@ def run(
     chunk_mb: Annotated[
         int, typer.Option("--chunk-mb", metavar="N", min=1, help="Hand on longer bodies in parts of N MiB.")
     ] = 5,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", metavar="DIR", help="Write packets below this folder, as scripts choose."),
+    ] = None,
+    store_mb: Annotated[
+        int, typer.Option("--store-size", metavar="MB", min=1, help="Begin another file after so many MB.")
+    ] = 100,
     no_uvloop: Annotated[bool, typer.Option("--no-uvloop", help="Use the event loop of Python.")] = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show INFO lines and tracebacks; -vv: DEBUG, too.")
     ] = 0,
 ) -> None:
-    """Run Lua scripts over a capture file.
+    """Run Lua scripts over a capture file, or over the packets and alerts that one of them makes.
 
     Log lines of level WARN and worse go to stderr; what scripts print and, at the end, a summary go to stdout. Ctrl-C
     stops reading and waits for unfinished tasks, a second one abandons them, a third one leaves at once.
@@ -65,6 +77,8 @@ def run(
             settings=dict(_setting(each) for each in settings or ()),
             drain_seconds=drain,
             chunk_bytes=chunk_mb << 20,
+            store=store,
+            store_mb=store_mb,
         )
         code = execute(
             RunPlan(tuple(scripts), capture, config, records=records, uvloop=not no_uvloop, verbosity=verbose)
@@ -80,13 +94,14 @@ def refuse(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def _check(scripts: list[Path], capture: Path, records: Path | None) -> None:
-    for path in (*scripts, capture):
+def _check(scripts: list[Path], capture: Path | None, records: Path | None) -> None:
+    read = [*scripts, *([capture] if capture is not None else [])]
+    for path in read:
         reason = _unreadable(path)
         if reason:
             refuse(f"{path}: {reason}")
     if records is not None and records.exists():
-        for path in (*scripts, capture):
+        for path in read:
             if records.samefile(path):
                 refuse(f"{records}: records would overwrite what is to be read")
 

@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import typer
 
-from engine import Capture, Config, Engine, EngineError
+from engine import Capture, Config, Engine, EngineError, Script
 from engine.cli.signals import Interrupts
 from engine.cli.summary import summary_lines
 from engine.cli.terminal import Display, ScriptOutput
@@ -34,7 +34,8 @@ class RunPlan:
     """What to run. Made by `engine.cli.run` from options that were checked."""
 
     scripts: tuple[Path, ...]
-    capture: Path
+    capture: Path | None
+    """None: an inputfilter of the scripts is the source."""
     config: Config
     records: Path | None = None
     uvloop: bool = True
@@ -69,7 +70,8 @@ class CaptureRun:
     def __init__(self, plan: RunPlan, sink: JsonLinesSink | None) -> None:
         self._plan = plan
         self._sink = sink
-        self.display = Display(plan.capture.name, _read_size(plan.capture), verbosity=plan.verbosity)
+        size = _read_size(plan.capture) if plan.capture is not None else None
+        self.display = Display((plan.capture or plan.scripts[0]).name, size, verbosity=plan.verbosity)
         self.stats = EngineStats()
         self._load_failures = 0
         self._interrupted = 0
@@ -107,7 +109,7 @@ class CaptureRun:
             self._began = time.perf_counter()
             with self._source:
                 try:
-                    await engine.run(Capture(self._plan.capture))
+                    await engine.run(self._choose(engine))
                 except EngineError as exc:
                     self._failure = exc
             self._note(engine.stats)
@@ -117,6 +119,17 @@ class CaptureRun:
                 self._life.cancel()
             group.cancel_scope.cancel()
         await anyio.lowlevel.checkpoint()  # where an abandoned run ends
+
+    def _choose(self, engine: Engine) -> Capture | Script:
+        """What is read. Raises `EngineError` when there is no capture and no script that makes packets or alerts."""
+        if self._plan.capture is not None:
+            return Capture(self._plan.capture)
+        filters = {plugin.script for plugin in engine.stats.plugins if plugin.block == "inputfilter"}
+        found = [script for script in self._plan.scripts if script.name in filters]
+        if len(found) != 1:
+            many = "one source at a time" if found else "no script has an inputfilter"
+            raise EngineError(f"no --capture FILE is given, and there must be one inputfilter: {many}")
+        return Script(found[0])
 
     async def _drain(self, engine: Engine) -> None:
         """After an interrupt: wait for unfinished tasks until the deadline."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -99,6 +100,9 @@ class FlowBook:
             self._meter(notes, int(detail), float(update.value), update.time, raw_flow)
 
     def _meter(self, notes: _Notes | None, meter: int, value: float, time: float, raw_flow: bytes) -> None:
+        if not math.isfinite(value):
+            self.dropped += 1
+            return
         if notes is not None:
             notes.meters[meter] = value if meter == _SETUP_RTT else notes.meters.get(meter, 0.0) + value
         self._deliveries.tell(self._plugins, "onflowmetric", time, (raw_flow, meter, value))

@@ -10,7 +10,17 @@ import pytest
 
 from engine.values.records import RECORD_TYPES, Alert, Record, Summary, as_mapping
 
-_SAMPLES = {"str": "text", "int": 7, "float": 1.5, "bool": True, "dict[str, int]": {"files": 3, "alerts": 2}}
+_SAMPLES = {
+    "str": "text",
+    "int": 7,
+    "float": 1.5,
+    "float | None": 2.5,
+    "bool": True,
+    "dict[str, int]": {"files": 3, "alerts": 2},
+    "Mapping[str, str]": {"user": "x"},
+    "Mapping[str, float]": {"4": 1.5},
+    "Mapping[str, str | int]": {"source_ip": "1.2.3.4", "sig_rev": 3},
+}
 
 
 def make(kind: str) -> Any:
