@@ -73,7 +73,7 @@ class ScriptReel:
             if not self._waiting:
                 return Batch(0, False, self._time, [])
             decoder.begin_more(self._waiting.popleft())
-        batch = decoder.step(packets)
+        batch = decoder.step(packets + 1)  # the end of the records is one more thing to read
         self._decoding = not batch.done
         return batch._replace(done=False)
 
@@ -99,8 +99,9 @@ class ScriptReel:
 
     def _take(self) -> None:
         self._time, size, *stretches = self._plugin.input_packets()
-        firsts = [int(each) for each in stretches[1::2]]
-        for link, first, last in zip(stretches[::2], firsts, [*firsts[1:], int(size)], strict=True):
+        ends = [int(each) for each in (*stretches[1::2], size)]
+        for at, link in enumerate(stretches[::2]):
+            first, last = ends[at], ends[at + 1]
             fmt = CaptureFormat("pcap", 0, big_endian=sys.byteorder == "big", link_type=int(link))
             self._waiting.append(PassingCapture(self._plugin.script, self._address + first, last - first, fmt))
 

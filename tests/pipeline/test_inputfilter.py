@@ -165,8 +165,9 @@ async def test_defaults_of_an_alert_and_addresses_that_make_no_flow(tmp_path: Pa
         "{ TimestampSecs = 5, SigIDKey = 'k' }",
         f'{{ AlertGroupGUID = "{ALERTS}", SigIDKey = 4 }}',
     ]
-    body = f"rows = {{ {', '.join(rows)} }}, step_alert = function() return table.remove(TrisulPlugin.inputfilter.rows, 1) or false end"
-    collector, _ = await run_script(tmp_path, made_by(body))
+    before = f"local rows = {{ {', '.join(rows)} }}\n"
+    body = "step_alert = function() return table.remove(rows, 1) or false end"
+    collector, _ = await run_script(tmp_path, made_by(body, before))
     alerts = collector.of("alert")
     address = "FD00" + "0" * 28
     assert [each.flow for each in alerts] == ["", "", f"00B:{address[:-1]}1:p-0000_{address[:-1]}2:p-0000"]
@@ -217,7 +218,7 @@ async def test_an_error_names_script_hook_and_line_and_the_rest_goes_on(tmp_path
     collector, stats = await run_script(tmp_path, made_by(body))
     errors = collector.logged("ERROR")
     assert "inputfilter.step: filter.lua:5: broken line" in errors[0]
-    assert all("inputfilter.step_alert: filter.lua:7: attempt to perform arithmetic" in each for each in errors[1:])
+    assert all("inputfilter.step_alert: filter.lua:8: attempt to perform arithmetic" in each for each in errors[1:])
     (told,) = stats.plugins
     assert next(each.errors for each in told.hooks if each.name == "step") == 1
     assert {each.script for each in collector.of("log")} == {"filter.lua"}
@@ -242,7 +243,7 @@ async def test_errors_without_an_end_end_the_source(tmp_path: Path) -> None:
 )
 async def test_what_is_no_packet_is_refused_at_the_line_of_the_script(tmp_path: Path, call: str, says: str) -> None:
     collector, stats = await run_script(tmp_path, made_by(f"step = function(packet) packet:{call} end"))
-    assert "filter.lua:1: packet:set_" in collector.logged("ERROR")[0]
+    assert "filter.lua:2: packet:set_" in collector.logged("ERROR")[0]
     assert says in collector.logged("ERROR")[0]
     assert stats.decode.packets == 0
 
@@ -255,12 +256,8 @@ async def test_a_step_that_makes_too_much_is_told_so(tmp_path: Path) -> None:
 
 
 async def test_the_loop_runs_while_a_script_works(tmp_path: Path) -> None:
-    path = write(
-        tmp_path,
-        made_by(
-            "step = function() n = (n or 0) + 1 local u = os.clock() + 0.001 while os.clock() < u do end return n < 300 end"
-        ),
-    )
+    busy = "local last = os.clock() + 0.001 while os.clock() < last do end"
+    path = write(tmp_path, made_by(f"step = function() n = (n or 0) + 1 {busy} return n < 300 end"))
     turns = 0
 
     async def count() -> None:
