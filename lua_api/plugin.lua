@@ -15,6 +15,7 @@ local adapters = require("offpath.hooks")
 local packetblock = require("offpath.packetblock")
 local protocols = require("offpath.protocols")
 local storage = require("offpath.storage")
+local flow_keys = require("offpath.flowkey")
 local inputfilter = require("offpath.inputfilter")
 local JSON = require("JSON")
 
@@ -188,6 +189,9 @@ function M.start(settings)
   function host_end.protocol_numbers() return protocols.NATIVE + 1, protocols.MOST end
 
   host_end.learn_protocol = protocols.learn
+
+  -- Another source has flow rows of its own.
+  host_end.forget_flows = flow_keys.forget
 
   -- Runs the packet hook over the frames of a batch (feed.lua). Frames that name another protocol next.
   function host_end.packets(address, count, named_only)

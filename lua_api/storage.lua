@@ -50,7 +50,6 @@ function M.asker(context, block, ranks, rows)
   local last_row, by_key, keys, place = 0, {}, 0, 0
   local datagrams = type(filter_payload) == "function" and ffi.new("uint8_t[?]", rows + 1) or nil
   if type(filter) ~= "function" then filter = nil end
-  flow_keys.forget()
 
   local function ask(name, hook, frame, ...)
     context.time, context.wire_length, context.place = frame.time, frame.wire, place

@@ -65,6 +65,8 @@ class CaptureReader:
         streams = extractor is not None or store.wants_streams
         # Counters of flows begin at a packet: for that the frames are looked at, whoever has hooks.
         frames = store.wanted or any(plugin.hooks and plugin.block.side == "frontend" for plugin in plugins)
+        for plugin in plugins:
+            plugin.forget_flows()
         self._run = open_run(
             source,
             plugins,

@@ -108,6 +108,8 @@ class PacketStore:
         assert self._ranks is not None
         began = time.perf_counter()
         for plugin in self._voters():
+            if plugin.closed:
+                continue
             if plugin not in self._asked:
                 self._asked.append(plugin)
                 plugin.begin_storage(_address(self._ranks), self._rows)

@@ -123,6 +123,7 @@ class Plugin:
             "protocol_numbers",
             "learn_protocol",
             "packets",
+            "forget_flows",
             "begin_input",
             "begin_storage",
             "storage",
@@ -212,6 +213,10 @@ class Plugin:
         [hook] = self.block.hooks
         naming = self._timed(hook, self._functions["packets"], address, count, named_only, count=count)
         return int(naming)
+
+    def forget_flows(self) -> None:
+        """Another source begins, with flow rows of its own."""
+        self._functions["forget_flows"]()
 
     def begin_input(self, memory: int, room: int, now: float) -> None:
         """Begin as a source. Packets go to the address `memory`, which has `room` bytes (inputfilter.lua)."""

@@ -135,6 +135,16 @@ async def test_counters_do_not_reach_into_the_next_source(tmp_path: Path) -> Non
     assert [each.value for each in collector.of("counter")] == [sum(sizes(talk(20))[20:])]
 
 
+async def test_flow_keys_are_those_of_the_source_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(pcap(handshake(1, 2)))
+    (tmp_path / "two").write_bytes(pcap([(1.0, tcp(("10.0.0.7", 1024), ("10.0.0.8", 80), 1))]))
+    collector = Collector()
+    async with Engine([write(tmp_path, on_packet("T.loginfo(layer:flowkey())"))], sinks=[collector]) as engine:
+        await engine.run(Capture(tmp_path / "one"))
+        await engine.run(Capture(tmp_path / "two"))
+    assert collector.logged() == [FLOW] * 3 + [OTHER]
+
+
 async def test_a_flow_is_found_by_its_key(tmp_path: Path) -> None:
     v6 = ("fd00::1", 50000), ("fd00::2", 443)
     frames = [
