@@ -208,7 +208,7 @@ function M.start(settings)
   -- Another capture: what asks this block about its flows (storage.lua).
   function host_end.begin_storage(ranks, rows) ask_storage = storage.asker(context, block, ranks, rows) end
 
-  function host_end.storage(address, count) ask_storage(address, count) end
+  function host_end.storage(address, count) return ask_storage(address, count) end
 
   -- Calls onevent for each event of a batch. The places of those that raised, as many results.
   function host_end.events(time, topic, ...)

@@ -42,16 +42,19 @@ local SEEN = { [0] = 1, 2 }            -- bits of a UDP flow: datagrams of this 
 local KNOWN, Z_IS_CLIENT = 4, 8        -- and which end sent the first
 
 -- What asks a block about the flows in the frames of a batch. `ranks` is the address of one byte for each of `rows` rows and row 0.
--- Returns run(address, count): each new flow is shown to filter, the first datagram of either direction to filter_payload.
+-- Returns run(address, count): each new flow is shown to filter, the first datagram of either direction to filter_payload; it
+-- gives how often either was called.
 function M.asker(context, block, ranks, rows)
   ranks = cast(ranks_ptr_t, ranks)
   local filter, filter_payload = block.filter, block.filter_payload
   local hooks = adapters.packet_storage
   local last_row, by_key, keys, place = 0, {}, 0, 0
+  local calls = { filter = 0, filter_payload = 0 }
   local datagrams = type(filter_payload) == "function" and ffi.new("uint8_t[?]", rows + 1) or nil
   if type(filter) ~= "function" then filter = nil end
 
   local function ask(name, hook, frame, ...)
+    calls[name] = calls[name] + 1
     context.time, context.wire_length, context.place = frame.time, frame.wire, place
     local ok, answer = xpcall(hooks[name], failure.handler, hook, context.engine, frame.time, flow_keys.of_frame(frame), ...)
     context.wire_length, context.place = nil, nil
@@ -87,6 +90,7 @@ function M.asker(context, block, ranks, rows)
 
   return function(address, count)
     local batch = cast(frame_ptr_t, address)
+    calls.filter, calls.filter_payload = 0, 0
     for at = 0, count - 1 do
       local frame = batch[at]
       local row = frame.row
@@ -101,6 +105,7 @@ function M.asker(context, block, ranks, rows)
       end
       if datagrams and row ~= 0 and frame.proto == UDP then show_datagram(frame, row) end
     end
+    return calls.filter, calls.filter_payload
   end
 end
 

@@ -225,12 +225,12 @@ class Plugin:
 
     def step(self, limit: int, seconds: float) -> tuple[int, bool, bool]:
         """Call step: how often it was called, whether it wants to be again, whether there is a batch of packets."""
-        result = self._timed("step", self._functions["step"], limit, seconds)
+        result = self._batched(("step",), self._functions["step"], limit, seconds)
         return (limit, False, True) if result is False else result
 
     def step_alert(self, limit: int) -> tuple[int, bool]:
         """Call step_alert until there is nothing: how often it was called, and whether it may be again."""
-        result = self._timed("step_alert", self._functions["step_alert"], limit)
+        result = self._batched(("step_alert",), self._functions["step_alert"], limit)
         return (limit, False) if result is False else result
 
     def input_packets(self) -> tuple[float, ...]:
@@ -244,7 +244,7 @@ class Plugin:
 
     def ask_storage(self, address: int, count: int) -> None:
         """Show the new flows among frames (frame.lua), and the first datagrams, to the hooks of a packet_storage."""
-        self._timed("filter", self._functions["storage"], address, count, count=count)
+        self._batched(("filter", "filter_payload"), self._functions["storage"], address, count)
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
@@ -323,16 +323,32 @@ class Plugin:
             self.on_error(self, hook, str(exc), "")
             return False
         finally:
-            taken = time.perf_counter() - began
-            counts = self._counts.get(hook)
-            if counts is None:
-                counts = self._counts[hook] = _HookCounts()
-            counts.calls += count
-            counts.seconds += taken
-            if taken / count > counts.slowest:
-                counts.slowest = taken / count
-            if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
-                self.on_slow(self, hook, taken)
+            self._note(hook, count, time.perf_counter() - began)
+
+    def _batched(self, hooks: Sequence[str], function: Any, *args: Any) -> Any:
+        """Call what calls hooks and says how often, one number for each: the first of its results."""
+        began = time.perf_counter()
+        try:
+            result = function(*args)
+        except LuaError as exc:
+            self.on_error(self, hooks[0], str(exc), "")
+            return False
+        taken, calls = time.perf_counter() - began, [int(each) for each in result[: len(hooks)]]
+        for hook, count in zip(hooks, calls, strict=True):
+            if count:
+                self._note(hook, count, taken * count / sum(calls))
+        return result
+
+    def _note(self, hook: str, count: int, taken: float) -> None:
+        counts = self._counts.get(hook)
+        if counts is None:
+            counts = self._counts[hook] = _HookCounts()
+        counts.calls += count
+        counts.seconds += taken
+        if taken / count > counts.slowest:
+            counts.slowest = taken / count
+        if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
+            self.on_slow(self, hook, taken)
 
 
 def read_outbox(take: Callable[[], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
