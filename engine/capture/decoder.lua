@@ -8,6 +8,7 @@ local verdicts = require("capture.dissect")
 local records = require("capture.records")
 local flows = require("capture.flows")
 local tcp = require("capture.tcp")
+local held = require("capture.held")
 
 local M = {}
 
@@ -27,7 +28,7 @@ local HEX = ffi.new("const char[16]", "0123456789ABCDEF")
 local event_ptr_t, bytes_ptr_t = ffi.typeof("$ *", layouts.event_t), layouts.bytes_ptr_t
 local record, packet = records.record, layouts.packet_t()
 
-local base, size                            -- the mapping
+local base, base_address, size              -- the mapping, or the part of the capture that is in memory
 local next_record                           -- of pcap or of pcapng
 local with_streams = true
 
@@ -145,9 +146,7 @@ local function put_pieces(target, event)
   local index, used, length = event.first, 0, event.length
   while used < length do
     local piece = pieces[index]
-    -- The one place where payload is read. What is out of bounds here was let in by a fault of ours.
-    if piece.offset < 0 or piece.offset + piece.length > size then error("a piece lies outside the capture") end
-    copy(target + used, base + piece.offset, piece.length)
+    copy(target + used, cast(bytes_ptr_t, piece.offset), piece.length)
     used, index = used + piece.length, piece.next
   end
 end
@@ -170,6 +169,7 @@ end
 
 local function start_batch()
   event_count, piece_count, arena_used, batch = 0, 0, 0, batch + 1
+  held.forget()
 end
 
 ---- what Python calls -------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ end
 
 -- `order` is whether a pcap file is big-endian, `first` where its records begin.
 function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type)
-  base, size, queued, taken = cast(bytes_ptr_t, address), bytes, 0, 0
+  base, base_address, size, queued, taken = cast(bytes_ptr_t, address), address, bytes, 0, 0
   next_record = records.begin(base, bytes, is_pcapng, first, order == ffi.abi("le"), ticks_per_second, link_type)
 end
 
@@ -197,7 +197,10 @@ local function enqueue(row)
   local segment = queue[queued]
   queued, queued_time = queued + 1, latest
   segment.time, segment.row = latest, row
-  segment.offset = record.offset + packet.payload
+  local first = record.offset + packet.payload
+  -- The one place where the address of payload is made. What is out of bounds here was let in by a fault of ours.
+  if row ~= 0 and (first < 0 or first + packet.captured > size) then error("a segment lies outside the capture") end
+  segment.offset = base_address + first
   segment.seq, segment.ack, segment.flags, segment.side = packet.seq, packet.ack, packet.flags, packet.side
   segment.captured, segment.length = packet.captured, packet.length
 end

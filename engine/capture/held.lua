@@ -1,14 +1,20 @@
--- Bytes that wait behind a hole, as an ordered list for each direction of a stream. A piece is a stretch of the mapped
--- capture, never a copy. Sequence numbers in one list must lie within 2^30 of each other, or their order means nothing.
+-- Bytes that wait behind a hole, as an ordered list for each direction of a stream. They are copied: the memory that
+-- they came in, a mapping or a block of a ring, is given back before the hole is filled.
+-- Sequence numbers in one list must lie within 2^30 of each other, or their order means nothing.
+local ffi = require("ffi")
 local bit = require("bit")
 local layouts = require("capture.layouts")
 
 local M = {}
 
 local tobit, min = bit.tobit, math.min
+local cast, copy, bytes_ptr_t = ffi.cast, ffi.copy, layouts.bytes_ptr_t
+local bytes_t, address_t = ffi.typeof("uint8_t[?]"), ffi.typeof("uintptr_t")
 local pool = layouts.pool(layouts.held_t, 12)
 local piece_at, reserve = pool.at, pool.reserve
 local made_pieces, free_piece = 0, 0
+local copies = {}                  -- by piece
+local spent, spent_count = {}, 0   -- copies of pieces that were dropped; what was delivered of them may not be read yet
 
 -- Over all lists.
 local total = { bytes = 0, pieces = 0 }
@@ -27,9 +33,18 @@ local function new_piece()
   return index
 end
 
+-- The address of a copy that lives until `forget` is called after the piece was dropped.
+local function keep(index, address, length)
+  local memory = bytes_t(length)
+  copy(memory, cast(bytes_ptr_t, address), length)
+  copies[index] = memory
+  return tonumber(cast(address_t, memory))
+end
+
 local function insert(half, prev, next, seq, length, offset, now)
   local index = new_piece()
   local piece = piece_at(index)
+  if offset >= 0 then offset = keep(index, offset, length) end
   piece.seq, piece.length, piece.offset, piece.prev, piece.next = seq, length, offset, prev, next
   -- A hole in front of this piece is at least as old as the pieces behind it.
   piece.since = next ~= 0 and piece_at(next).since or now
@@ -40,7 +55,7 @@ local function insert(half, prev, next, seq, length, offset, now)
   return index
 end
 
--- Takes the first piece out of the list.
+-- Takes the first piece out of the list. Its bytes stay where they are until `forget`.
 function M.drop_first(half)
   local index = half.first
   local piece = piece_at(index)
@@ -49,10 +64,20 @@ function M.drop_first(half)
   half.held, half.pieces = half.held - piece.length, half.pieces - 1
   total.bytes, total.pieces = total.bytes - piece.length, total.pieces - 1
   piece.next, free_piece = free_piece, index
+  local memory = copies[index]
+  if memory then
+    spent_count = spent_count + 1
+    spent[spent_count], copies[index] = memory, nil
+  end
+end
+
+-- Frees the bytes of pieces that were dropped: the caller has read what was delivered of them.
+function M.forget()
+  if spent_count > 0 then spent, spent_count = {}, 0 end
 end
 
 -- Holds the bytes from `seq` on that no held piece has yet: the first copy wins. Returns how many those were.
--- `offset` is where they lie in the mapping, negative when they were not captured.
+-- `offset` is their address, negative when they were not captured.
 function M.hold(half, seq, length, offset, now)
   -- From the back: behind a hole, segments mostly come in order.
   local prev = half.last

@@ -37,7 +37,7 @@ typedef struct {
 // A TCP packet on its way from the packet loop to the stream loop. Row 0: only the time goes on.
 typedef struct {
   double   time;
-  double   offset;            // of the payload, in the mapping
+  double   offset;            // address of the payload
   int32_t  row;
   int32_t  seq, ack;
   int32_t  captured, length;  // payload bytes in the file, on the wire
@@ -69,9 +69,9 @@ typedef struct {
   double   time;
 } offpath_datagram_t;
 
-// Bytes held behind a hole: a piece of the mapping, or nothing but its length when they were not captured.
+// Bytes held behind a hole: a copy of them, or nothing but their length when they were not captured.
 typedef struct {
-  double   offset;            // in the mapping; negative when not captured
+  double   offset;            // address of the copy; negative when not captured
   double   since;             // when the earliest of this and all later pieces came
   int32_t  seq, length;
   int32_t  prev, next;
@@ -110,7 +110,7 @@ typedef struct {
   int32_t  row;               // OPEN: row in the flow table, then its slot
 } offpath_event_t;
 
-typedef struct { double offset; int32_t length, next; } offpath_piece_t;
+typedef struct { double offset; int32_t length, next; } offpath_piece_t;   // offset: the address
 
 typedef struct { double ticks, shift; int32_t link, snaplen; } offpath_interface_t;
 
