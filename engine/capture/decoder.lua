@@ -186,10 +186,29 @@ function M.configure(buffers, settings, row_limit, seed, streams)
   return tonumber(cast("uintptr_t", cast("void *", counters)))
 end
 
--- `order` is whether a pcap file is big-endian, `first` where its records begin.
-function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type)
+-- `order` is whether a pcap file is big-endian, `first` where its records begin; `shift` is added to all times. Streams
+-- and flows of the capture before go on.
+function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type, shift, partial)
   base, base_address, size, queued, taken = cast(bytes_ptr_t, address), address, bytes, 0, 0
-  next_record = records.begin(base, bytes, is_pcapng, first, order == ffi.abi("le"), ticks_per_second, link_type)
+  local swapped = order == ffi.abi("le")
+  next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks_per_second, link_type, shift, partial)
+end
+
+-- Whether a step can take so many records, or all that are left.
+function M.has(number)
+  return taken ~= queued or records.has(number)
+end
+
+-- The next part of a capture of which `begin` or `extend` said that it is partial: all from `position` on.
+function M.extend(address, bytes, partial)
+  base, base_address, size = cast(bytes_ptr_t, address), address, bytes
+  records.extend(base, bytes, partial)
+end
+
+-- The packets in a block of the kernel's ring. They must all be taken before the block goes back.
+function M.begin_block(address, bytes, link_type)
+  base, base_address, size, queued, taken = cast(bytes_ptr_t, address), address, bytes, 0, 0
+  next_record = records.begin_block(base, bytes, link_type)
 end
 
 -- Hands the packet on to the stream loop, with the time up to which that has come.
@@ -241,9 +260,10 @@ end
 -- pieces, a stream that ends. Those alone allocate.
 local function read_records(limit)
   local packets = 0
+  records.start_batch()
   for _ = 1, math.min(limit, QUEUE) do
     local result = next_record()
-    if result == END then return packets, true end
+    if result >= END then return packets, result == END end
     if result ~= SKIPPED then packets = packets + 1 end
     if result == PACKET then
       take_packet()
@@ -278,6 +298,14 @@ function M.step(limit)
   return lay_out(), packets, at_end and taken == queued, latest
 end
 
+-- Stream time goes on without packets. Returns as `step` does; call again until it is done.
+function M.pass_time(time)
+  start_batch()
+  latest = math.max(latest, time)
+  local done = advance(latest)
+  return lay_out(), 0, done, latest
+end
+
 -- Ends every stream. Returns as `step` does; call again until it is done.
 function M.finish()
   start_batch()
@@ -286,6 +314,6 @@ function M.finish()
 end
 
 M.ignore = tcp.ignore
-M.flow_run = flows.run
+M.flow_run, M.position = flows.run, records.position
 
 return M
