@@ -89,7 +89,7 @@ def open_capture(
     """
     name = name or str(path)
     try:
-        with _open_regular(Path(path), name) as file:
+        with open_regular(Path(path), name) as file:
             compressed = compression_of(file.read(HEAD_BYTES))
             file.seek(0)
             if not compressed:
@@ -101,7 +101,8 @@ def open_capture(
         raise CaptureError(name, exc.strerror or str(exc)) from exc
 
 
-def _open_regular(path: Path, name: str) -> BinaryIO:
+def open_regular(path: Path, name: str) -> BinaryIO:
+    """Open a file for reading, but no pipe or device. Raises `CaptureError` or `OSError`."""
     # Asked before opening: to open a pipe would block until somebody writes.
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
