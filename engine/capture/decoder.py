@@ -206,6 +206,8 @@ class Decoder:
         Packets that were not decoded never will be.
         """
         self._unread = False
+        if not self._name:
+            return Batch(0, True, 0.0, [])
         return self._run("finish")
 
     def flow_key(self, stream: int) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.capture.decoder import Batch, Decoder
-from engine.capture.folder import Findings, Found, find_captures
+from engine.capture.folder import Found, find_captures
 from engine.capture.reel import Reel, Warn, off_loop
 from engine.capture.source import MappedCapture, open_capture
 from engine.values.errors import CaptureError
@@ -56,7 +56,7 @@ class FilesReel(Reel):
         if not self._search:
             self._files = [Found(Path(self._paths[0]), None)]
             return
-        findings = await off_loop(lambda stopped: find_captures(self._paths, stopped), _nothing)
+        findings = await off_loop(lambda stopped: find_captures(self._paths, stopped), _ignore)
         for each in findings.skipped:
             self._skip(each)
         self._files = findings.captures
@@ -119,5 +119,5 @@ class FilesReel(Reel):
         self._close_file()
 
 
-def _nothing(_findings: Findings) -> None:
+def _ignore(_found: object) -> None:
     """There is nothing to close."""

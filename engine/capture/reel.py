@@ -6,6 +6,7 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from engine.capture.decoder import Batch, Decoder
@@ -45,16 +46,40 @@ class Reel(ABC):
         """Let go of everything. The decoder must not read any more. Idempotent."""
 
 
-async def off_loop(work: Callable[[Callable[[], bool]], Result], discard: Callable[[Result], None]) -> Result:
-    """Run blocking work in a thread; it is given a function that says whether it should stop.
+async def off_loop(work: Callable[[Callable[[], bool]], Result], discard: Callable[[Result], object]) -> Result:
+    """Run blocking work in a thread of its own; it is given a function that says whether it should stop.
 
     A cancellation is passed on at once: the work is told to stop, and what it may still bring is discarded.
     """
-    stop = threading.Event()
-    job = asyncio.get_running_loop().run_in_executor(None, work, stop.is_set)
+    loop, stop = asyncio.get_running_loop(), threading.Event()
+    done: asyncio.Future[None] = loop.create_future()
+    results: list[Result] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            results.append(work(stop.is_set))
+        except Exception as exc:
+            errors.append(exc)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, done)
+
+    thread = threading.Thread(target=run, name="offpath-open", daemon=True)
+    thread.start()
     try:
-        return await asyncio.shield(job)
+        await done
     except asyncio.CancelledError:
         stop.set()
-        job.add_done_callback(lambda done: None if done.cancelled() or done.exception() else discard(done.result()))
+        thread.join()  # it looks at the event every few milliseconds
+        for result in results:
+            discard(result)
         raise
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
