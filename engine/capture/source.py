@@ -79,6 +79,17 @@ class MappedCapture:
         self.close()
 
 
+def is_capture(path: str | Path) -> bool:
+    """Whether the first bytes of a regular file are those of a capture or of what may hold one compressed."""
+    try:
+        with open_regular(Path(path), str(path)) as file:
+            head = file.read(12)
+    except (OSError, CaptureError):
+        return False
+    is_pcapng = head.startswith(_PCAPNG_MAGIC) and head[8:12] in _PCAPNG_ORDERS
+    return is_pcapng or head[:4] in _PCAP_MAGICS or bool(compression_of(head))
+
+
 def open_capture(
     path: str | Path, *, stopped: Callable[[], bool] = lambda: False, name: str | None = None
 ) -> MappedCapture:
