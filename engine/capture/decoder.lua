@@ -314,6 +314,6 @@ function M.finish()
 end
 
 M.ignore = tcp.ignore
-M.flow_run, M.position = flows.run, records.position
+M.flow_run, M.forget, M.position = flows.run, flows.forget, records.position
 
 return M

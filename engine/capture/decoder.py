@@ -45,6 +45,7 @@ _LUA_FUNCTIONS: Final = (
     "finish",
     "ignore",
     "flow_run",
+    "forget",
 )
 
 _PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
@@ -209,6 +210,16 @@ class Decoder:
         if not self._name:
             return Batch(0, True, 0.0, [])
         return self._run("finish")
+
+    def forget(self) -> Iterator[int]:
+        """After `finish`: no connection was ever seen, so that the same one may come again; flows go on counting.
+
+        Done in slices of some thousand flows.
+        """
+        index = 1
+        while number := self._lua["forget"](index):
+            yield number
+            index += number
 
     def flow_key(self, stream: int) -> bytes:
         """Flow key of a stream, from its OPEN until the call that follows the batch with its CLOSE."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class FilesReel(Reel):
             await self._find()
         if self._ending:
             batch = decoder.finish()
-            self._ending = not batch.done
+            if batch.done:
+                self._ending = False
+                for _ in decoder.forget():
+                    await asyncio.sleep(0)
             return batch
         while not self._stopped:
             if self._mapped is not None or await self._open(decoder):
