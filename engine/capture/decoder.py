@@ -191,6 +191,8 @@ class Decoder:
 
         `done` when all of the capture, or of the block, is decoded.
         """
+        if not self._name:
+            raise RuntimeError("cannot step: no capture was begun")
         if self._closed():
             raise RuntimeError(f"cannot step: {self._name} was closed before it was decoded")
         batch = self._run("step", packets)
@@ -207,8 +209,6 @@ class Decoder:
         Packets that were not decoded never will be.
         """
         self._unread = False
-        if not self._name:
-            return Batch(0, True, 0.0, [])
         return self._run("finish")
 
     def forget(self) -> Iterator[int]:
@@ -269,8 +269,6 @@ class Decoder:
         self._arena.close()
 
     def _run(self, name: str, *args: float) -> Batch:
-        if not self._name:
-            raise RuntimeError(f"cannot {name}: no capture was begun")
         for stream in self._over:
             self._opened.pop(stream, None)
         self._over.clear()

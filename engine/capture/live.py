@@ -187,19 +187,15 @@ class LiveReel(Reel):
         """A block that is ours, waiting for it a while; None when there is none. At the end those that are full."""
         block = ring.block()
         if block is None and not self._is_over(loop):
-            try:
-                ring.check()
-                await self._wait(loop)
-            except OSError as exc:
-                down = exc.errno == errno.ENETDOWN
-                reason = "the network interface went down" if down else _reason(exc)
-                self.failure = CaptureError(self._interface, reason)
-                return None
-            block = ring.block()
-        if self._is_over(loop):
-            left = ring.blocks if self._last_blocks is None else self._last_blocks
-            self._last_blocks = left - 1
-            return block if left > 0 else None
+            seconds = _QUIET_SECONDS if self._until is None else min(_QUIET_SECONDS, self._until - loop.time())
+            block = await self._wait(ring, loop, seconds)
+        if self._is_over(loop) and self.failure is None:
+            if self._last_blocks is None:
+                self._last_blocks = ring.blocks
+                # What came last is in a block that the kernel has not given away yet.
+                block = block or await self._wait(ring, loop, 2 * _RETIRE_MS / 1000)
+            self._last_blocks -= 1
+            return block if self._last_blocks >= 0 else None
         return block
 
     def _is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -210,23 +206,22 @@ class LiveReel(Reel):
         self._passing = not batch.done
         return batch
 
-    async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Until the socket is readable, something ends the capture, or it has been quiet for a while."""
-        assert self._ring is not None
-        seconds = _QUIET_SECONDS
-        if self._until is not None:
-            seconds = max(0.0, min(seconds, self._until - loop.time()))
+    async def _wait(self, ring: Ring, loop: asyncio.AbstractEventLoop, seconds: float) -> tuple[int, int] | None:
+        """Until a block is ours, `stop` is called, or the time is over; the block. Notes what is wrong as failure."""
         self._woken.clear()
-        if self._stopped:
-            return
-        descriptor = self._ring.fileno()
-        loop.add_reader(descriptor, self._woken.set)
+        loop.add_reader(ring.fileno(), self._woken.set)
         try:
+            ring.check()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._woken.wait()
+        except OSError as exc:
+            down = exc.errno == errno.ENETDOWN
+            self.failure = CaptureError(self._interface, "the network interface went down" if down else _reason(exc))
+            return None
         finally:
-            loop.remove_reader(descriptor)
+            loop.remove_reader(ring.fileno())
+        return ring.block()
 
     def stop(self) -> None:
         """As in the base class."""

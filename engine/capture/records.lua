@@ -27,7 +27,7 @@ local RING_HEADER = 48                                   -- bytes of a struct tp
 local record = layouts.record_t()
 M.record = record
 
-local u16_ptr_t = ffi.typeof("const uint16_t *")
+local cast, u16_ptr_t = ffi.cast, ffi.typeof("const uint16_t *")
 
 local base, size, position                  -- the memory, and where in it the next record lies
 local is_pcapng = false

@@ -155,7 +155,9 @@ def _source(
     if STDIN in captures:
         if len(captures) > 1 or replay is not None or loop is not None:
             refuse("-: standard input goes with no other capture, --replay or --loop")
-        if sys.stdin is not None and sys.stdin.isatty():
+        if sys.stdin is None:  # its descriptor may be that of another file by now
+            refuse("-: standard input is closed")
+        if sys.stdin.isatty():
             refuse("-: standard input is a terminal, pipe a capture into it")
         return Pipe()
     if replay is not None:
