@@ -86,10 +86,11 @@ local M = {}
 function M.run(address, bytes, is_pcapng, first, swapped, ticks, link, rounds)
   math.randomseed(bytes)
   local base, packets = ffi.cast("uint8_t *", address), 0
-  local next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks, link)
+  local next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks, link, 0, false)
   while true do
     local result = next_record()
     if result == records.END then return packets, tries end
+    if result == records.LATER then records.start_batch() end
     if result == records.PACKET then
       packets = packets + 1
       at_every_length(base + record.offset)
