@@ -12,6 +12,8 @@ local engines = require("offpath.engine")
 local async = require("offpath.async")
 local ship = require("offpath.ship")
 local adapters = require("offpath.hooks")
+local packetblock = require("offpath.packetblock")
+local protocols = require("offpath.protocols")
 local JSON = require("JSON")
 
 local xpcall, type, tostring = xpcall, type, tostring
@@ -66,7 +68,7 @@ function M.start(settings)
   context.engine, flush_counters = engines.new(context)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
-  local plugin, block, hooks = nil, nil, nil
+  local plugin, block, block_name, hooks, feed = nil, nil, nil, nil, nil
 
   -- Calls a function of the script. True and its result, or false, after the failure was put into the outbox.
   local function guarded(name, fn, ...)
@@ -119,7 +121,7 @@ function M.start(settings)
   -- Chooses the block whose hooks this state runs; "" for a script without one.
   -- `group` is the GUID of the group that this instance is attached to, or nil.
   function host_end.bind(name, group, group_name)
-    block, hooks = plugin[name], adapters[name]
+    block, block_name, hooks = plugin[name], name, adapters[name]
     T_of_host.monitor_group_guid, T_of_host.monitor_group_name = group, group_name
   end
 
@@ -167,6 +169,28 @@ function M.start(settings)
     if ok and (result == nil or type(result) == "boolean") then return true, result end
     if ok then return true, tostring(result) end
     return false
+  end
+
+  -- The protocols that the block names, as GUIDs and names, those with a number of their own left out; or nil and what is wrong.
+  function host_end.protocols()
+    local ok, named = pcall(packetblock.named, block_name, block)
+    if not ok then return false, named end
+    local unknown = {}
+    for at = 1, #named, 2 do
+      if not protocols.find(named[at]) then unknown[#unknown + 1], unknown[#unknown + 2] = named[at], named[at + 1] end
+    end
+    return true, unpack(unknown)
+  end
+
+  -- The first and the last number for protocols that scripts name.
+  function host_end.protocol_numbers() return protocols.NATIVE + 1, protocols.MOST end
+
+  host_end.learn_protocol = protocols.learn
+
+  -- Runs the packet hook over the frames of a batch (feed.lua). How many calls, and how many frames name a protocol next.
+  function host_end.packets(address, count, named_only)
+    feed = feed or packetblock.start(block_name, block, context)
+    return feed(address, count, named_only)
   end
 
   -- Calls onevent for each event of a batch. The places of those that raised, as many results.

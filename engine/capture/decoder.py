@@ -10,12 +10,13 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from engine.capture.source import MappedCapture
+import lua_api
+from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats
@@ -23,7 +24,7 @@ from engine.vm.state import LuaState
 
 _EVENT: Final = struct.Struct("<dqqIIBBxxiii")  # offpath_event_t in layouts.lua
 _ROW: Final = struct.Struct("<16s16sHHBBxxixxxxddddddd")  # offpath_row_t
-_COUNTERS: Final = struct.Struct("<18d")  # offpath_counters_t, in the order of DecodeStats
+_COUNTERS: Final = struct.Struct("<24d")  # offpath_counters_t, in the order of DecodeStats
 
 _EVENT_ROOM: Final = 4096  # events, and
 _ARENA_ROOM: Final = 4 << 20  # payload bytes after which a batch ends early
@@ -32,6 +33,21 @@ _BYTES_PER_PIECE: Final = 256  # bounds the number of held segments by the limit
 _LEAST_PIECES: Final = 64
 _MOST_PIECES: Final = 65_536
 _FLOWS_PER_SLICE: Final = 2_000
+
+_LUA_FUNCTIONS: Final = (
+    "configure",
+    "begin",
+    "has",
+    "extend",
+    "position",
+    "begin_block",
+    "step",
+    "pass_time",
+    "finish",
+    "ignore",
+    "flow_run",
+    "forget",
+)
 
 _PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -77,15 +93,24 @@ class Batch(NamedTuple):
     time: float
     """Stream time in seconds: the latest time stamp so far."""
     events: list[StreamEvent]
+    frames: int = 0
+    """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
+    0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
+    frame_count: int = 0
 
 
 class Decoder:
     """Decodes one capture after another into one flow table. It owns a Lua state: use it on the thread that made it."""
 
-    def __init__(self, limits: CaptureLimits, *, streams: bool = True) -> None:
-        """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made."""
+    def __init__(self, limits: CaptureLimits, *, streams: bool = True, frames: bool = False) -> None:
+        """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made.
+
+        `frames=True` leaves the dissected packets of each step in memory, for `Batch.frames`.
+        """
         self._limits = limits
-        self._capture: MappedCapture | None = None
+        self._name = ""
+        self._closed = _never
+        self._unread = False
         self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
         self._over: list[int] = []
         self._last_stats = DecodeStats()
@@ -93,19 +118,20 @@ class Decoder:
         held = max(1, min(limits.out_of_order_bytes, held_total))
         pieces = min(max(held // _BYTES_PER_PIECE, _LEAST_PIECES), _MOST_PIECES)
         # One packet may end a stream and so free both of its held lists, each one segment over its limit:
-        # per piece one event for it and one for the hole before it.
-        spare_pieces = 4 * pieces + 64
+        # per piece one event for it and one for the hole before it. A segment of a fragmented datagram is many pieces.
+        spare_pieces = 4 * pieces + 256
         event_bytes = (_EVENT_ROOM + 2 * spare_pieces) * _EVENT.size
         self._arena = mmap.mmap(-1, _ARENA_ROOM + 2 * held + 8 * _LONGEST_PACKET)
         self._events = mmap.mmap(-1, event_bytes)
         self._events_view = memoryview(self._events)
         self._state: LuaState | None = LuaState()
         self._state.add_modules("capture", Path(__file__).parent)
+        self._state.add_modules("offpath", Path(lua_api.__file__).parent)
         module = self._state.require("capture.decoder")
-        self._lua: dict[str, Any] = {
-            name: module[name.encode()] for name in ("configure", "begin", "step", "finish", "ignore", "flow_run")
-        }
-        self._counters: int = self._lua["configure"](
+        self._lua: dict[str, Any] = {name: module[name.encode()] for name in _LUA_FUNCTIONS}
+        self._names = module[b"protocol_names"]().decode().split("\n")
+        self._last_layers: dict[str, int] = {}
+        addresses: tuple[int, int, int] = self._lua["configure"](
             self._state.table(
                 {
                     "events": _address(self._events),
@@ -126,42 +152,96 @@ class Decoder:
                     "idle": limits.idle_seconds,
                 }
             ),
-            limits.flows,
+            self._state.table(
+                {
+                    "flows": limits.flows,
+                    "tunnels": limits.tunnels,
+                    "fragments": {
+                        "datagrams": max(1, limits.fragmented_datagrams),
+                        "bytes": limits.fragment_bytes,
+                        "seconds": limits.fragment_seconds,
+                    },
+                }
+            ),
             int.from_bytes(os.urandom(4), "little"),
-            streams,
+            self._state.table({"streams": streams, "frames": frames}),
         )
+        self._counters, self._layers, self._frames = addresses
 
-    def begin(self, capture: MappedCapture) -> None:
-        """Decode this capture from now on. It must stay open until `finish` is done.
+    def begin(self, capture: MappedCapture, *, shift: float = 0.0) -> None:
+        """Decode this capture from now on: flows and streams of the one before go on, unless `finish` ended them.
 
-        Raises `RuntimeError` when the capture before was not finished: its streams still point into it.
+        It must stay open until a batch is `done`. `shift` is added to the times of its packets. Raises `RuntimeError`
+        when it is closed, or when packets of the capture before were not decoded.
         """
-        if self._capture is not None:
-            raise RuntimeError(f"{self._capture.path} is not finished: call finish() until it is done")
         if capture.closed:
             raise RuntimeError(f"{capture.path} is closed")
-        fmt = capture.format
-        self._lua["begin"](
-            capture.address,
-            capture.size,
-            fmt.name == "pcapng",
-            fmt.records,
-            fmt.big_endian,
-            fmt.ticks,
-            fmt.link_type,
-        )
-        self._capture = capture
+        self._begin(capture.path, lambda: capture.closed)
+        self._lua["begin"](capture.address, capture.size, *_layout(capture.format), shift, False)
+
+    def begin_parts(self, name: str, fmt: CaptureFormat, address: int, size: int, *, last: bool) -> None:
+        """Decode a capture that comes in parts. The memory must stay as it is until `extend` gives another."""
+        self._begin(name, _never)
+        self._lua["begin"](address, size, *_layout(fmt), 0.0, not last)
+
+    def has(self, packets: int) -> bool:
+        """Whether a step can decode so many records, or all that are left, before `extend` brings more."""
+        enough: bool = self._lua["has"](packets)
+        return enough
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the present part were read. The next part begins with the others."""
+        return int(self._lua["position"]())
+
+    def extend(self, address: int, size: int, *, last: bool) -> None:
+        """The next part. Only between two steps of which the first left nothing queued, that is when not `has`."""
+        self._lua["extend"](address, size, not last)
+
+    def begin_block(self, name: str, address: int, size: int, link_type: int) -> None:
+        """Decode the packets in a block of the kernel's ring, which must stay as it is until a batch is `done`."""
+        self._begin(name, _never)
+        self._lua["begin_block"](address, size, link_type)
+
+    def _begin(self, name: str, closed: Callable[[], bool]) -> None:
+        if self._unread:
+            raise RuntimeError(f"{self._name} is not finished: call step() until it is done")
+        self._name, self._closed, self._unread = name, closed, True
 
     def step(self, packets: int) -> Batch:
-        """Decode at most that many records; fewer when the buffers are full."""
-        return self._run("step", packets)
+        """Decode at most that many records; fewer when the buffers are full, or when others come much later.
+
+        `done` when all of the capture, or of the block, is decoded.
+        """
+        if not self._name:
+            raise RuntimeError("cannot step: no capture was begun")
+        if self._closed():
+            raise RuntimeError(f"cannot step: {self._name} was closed before it was decoded")
+        batch = self._run("step", packets)
+        self._unread = self._unread and not batch.done
+        return batch
+
+    def pass_time(self, time: float) -> Batch:
+        """Stream time goes on without packets: what waits or is idle for too long ends. Call again until `done`."""
+        return self._run("pass_time", time)
 
     def finish(self) -> Batch:
-        """The capture ends here: holes become gaps and every stream is closed. Call again until it is done."""
-        batch = self._run("finish")
-        if batch.done:
-            self._capture = None
-        return batch
+        """The source ends here: holes become gaps and every stream is closed. Call again until it is done.
+
+        Packets that were not decoded never will be.
+        """
+        self._unread = False
+        return self._run("finish")
+
+    def forget(self) -> Iterator[int]:
+        """After `finish`: no connection was ever seen, so that the same one may come again; flows go on counting.
+
+        Done in slices of some thousand flows.
+        """
+        index = 1
+        while number := self._lua["forget"](index):
+            yield number
+            index += number
 
     def flow_key(self, stream: int) -> bytes:
         """Flow key of a stream, from its OPEN until the call that follows the batch with its CLOSE."""
@@ -197,29 +277,36 @@ class Decoder:
             self._last_stats = DecodeStats(*map(int, values))
         return self._last_stats
 
+    def layers(self) -> dict[str, int]:
+        """In how many packets each protocol was a layer, by its name in `lua_api/protocols.lua`, so far or in all.
+
+        Of a packet in a tunnel, a protocol that is inside and outside counts once.
+        """
+        if self._state is not None:
+            counts = (ctypes.c_double * (len(self._names) + 1)).from_address(self._layers)
+            self._last_layers = {name: int(counts[number]) for number, name in enumerate(self._names, 1)}
+        return {name: packets for name, packets in self._last_layers.items() if packets}
+
     def close(self) -> None:
         """Free the Lua state and the buffers, on the thread that made them. Idempotent."""
         if self._state is None:
             return
         self.stats()
+        self.layers()
         self._lua.clear()
         self._state.close()
         self._state = None
-        self._capture = None
+        self._name = ""
         self._events_view.release()
         self._events.close()
         self._arena.close()
 
-    def _run(self, name: str, *args: int) -> Batch:
-        if self._capture is None:
-            raise RuntimeError(f"cannot {name}: no capture was begun")
-        if self._capture.closed:
-            raise RuntimeError(f"cannot {name}: {self._capture.path} was closed before it was finished")
+    def _run(self, name: str, *args: float) -> Batch:
         for stream in self._over:
             self._opened.pop(stream, None)
         self._over.clear()
-        events, packets, done, time = self._lua[name](*args)
-        return Batch(packets, done, float(time), self._read_events(events))
+        events, packets, done, time, frames = self._lua[name](*args)
+        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames)
 
     def _read_events(self, number: int) -> list[StreamEvent]:
         arena = self._arena
@@ -238,6 +325,14 @@ class Decoder:
                 self._over.append(stream)
             append(make(StreamEvent, (kind, stream, direction, time, position, length, data)))
         return events
+
+
+def _never() -> bool:
+    return False
+
+
+def _layout(fmt: CaptureFormat) -> tuple[bool, int, bool, int, int]:
+    return fmt.name == "pcapng", fmt.records, fmt.big_endian, fmt.ticks, fmt.link_type
 
 
 def _address(memory: mmap.mmap) -> int:

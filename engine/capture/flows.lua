@@ -4,25 +4,24 @@
 local ffi = require("ffi")
 local bit = require("bit")
 local layouts = require("capture.layouts")
+local hashing = require("capture.hash")
 
 local M = {}
 
 local band, bor, bxor, bswap = bit.band, bit.bor, bit.bxor, bit.bswap
 local lshift, rshift, tobit = bit.lshift, bit.rshift, bit.tobit
-local C, cast, gc, copy, fill = ffi.C, ffi.cast, ffi.gc, ffi.copy, ffi.fill
+local C, cast, gc, copy = ffi.C, ffi.cast, ffi.gc, ffi.copy
+local mix, finish = hashing.mix, hashing.finish
 local counters = layouts.counters
 
 local ROW_BITS = 12            -- rows in a chunk: 4096, about 400 kB
 local FIRST_SLOTS = 4096
 local MOVED_AT_ONCE = 16       -- old slots moved at each new flow; 4 would be enough to be done before the next growth
 local SLOTS_PER_ROW = 4        -- at least; so few rows are looked for in vain that three tries nearly always do
-local DATAGRAM_SLOTS = 1024    -- fragmented datagrams followed at once; a newer one takes the place of an older
-local DATAGRAM_SECONDS = 30
 
 local slots_ptr_t = ffi.typeof("$ *", layouts.slot_t)
-local slot_bytes, datagram_bytes = ffi.sizeof(layouts.slot_t), ffi.sizeof(layouts.datagram_t)
+local slot_bytes = ffi.sizeof(layouts.slot_t)
 local rows = layouts.pool(layouts.row_t, ROW_BITS)
-local datagrams = ffi.new(ffi.typeof("$[?]", layouts.datagram_t), DATAGRAM_SLOTS)
 
 local row_at = rows.at
 -- The index is the pair of the table in use and, while it grows, the smaller one before it.
@@ -42,28 +41,16 @@ function M.configure(row_limit, hash_seed)
   slots, mask, old_slots, count = new_slots(FIRST_SLOTS), FIRST_SLOTS - 1, nil, 0
 end
 
-local function mix(hash, word)
-  hash = bxor(hash, word)
-  hash = tobit(hash + lshift(hash, 10))
-  return bxor(hash, rshift(hash, 6))
-end
-
-local function finish_hash(hash)
-  hash = tobit(hash + lshift(hash, 3))
-  hash = bxor(hash, rshift(hash, 11))
-  return tobit(hash + lshift(hash, 15))
-end
-
 -- Equal for both directions: `a` is where the address of A begins in the packet, `z` that of Z.
 local function hash_of(packet, a, z, side)
-  local family, address = packet.family, packet.address
+  local family, address = packet.family, packet.ip
   local hash = mix(seed, bor(lshift(packet.port[side], 16), packet.port[1 - side]))
   hash = mix(mix(mix(hash, bor(lshift(family, 8), packet.proto)), address[a]), address[z])
   if family == 6 then
     hash = mix(mix(mix(hash, address[a + 1]), address[a + 2]), address[a + 3])
     hash = mix(mix(mix(hash, address[z + 1]), address[z + 2]), address[z + 3])
   end
-  return finish_hash(hash)
+  return finish(hash)
 end
 
 -- Whether one address word is lower than another, both in network order. Flipping the sign bit makes a signed
@@ -74,7 +61,7 @@ end
 
 -- Which end of the key sent a packet with equal ports: the lower address is A.
 local function side_by_address(packet)
-  local address = packet.address
+  local address = packet.ip
   if address[0] ~= address[4] or packet.family == 4 then return is_lower(address[4], address[0]) and 1 or 0 end
   if address[1] ~= address[5] then return is_lower(address[5], address[1]) and 1 or 0 end
   if address[2] ~= address[6] then return is_lower(address[6], address[2]) and 1 or 0 end
@@ -82,7 +69,7 @@ local function side_by_address(packet)
 end
 
 local function matches(row, packet, a, z, side)
-  local key, address, family = row.address, packet.address, packet.family
+  local key, address, family = row.address, packet.ip, packet.family
   if key[0] ~= address[a] or key[4] ~= address[z] then return false end
   if row.port[0] ~= packet.port[side] or row.port[1] ~= packet.port[1 - side] then return false end
   if row.family ~= family or row.proto ~= packet.proto then return false end
@@ -154,8 +141,8 @@ local function add_row(hash, packet, a, z, side)
   rows.reserve(count)
   local row = row_at(count)
   local words = packet.family == 4 and 1 or 4
-  copy(row.address, packet.address + a, words * 4)
-  copy(row.address + 4, packet.address + z, words * 4)
+  copy(row.address, packet.ip + a, words * 4)
+  copy(row.address + 4, packet.ip + z, words * 4)
   row.port[0], row.port[1] = packet.port[side], packet.port[1 - side]
   row.family, row.proto = packet.family, packet.proto
   put(hash, count)
@@ -197,40 +184,6 @@ function M.count(packet, wire, time)
   return index
 end
 
-local function same_datagram(datagram, packet)
-  if datagram.id ~= packet.fragment_id or datagram.proto ~= packet.proto or datagram.family ~= packet.family then
-    return false
-  end
-  for word = 0, packet.family == 4 and 0 or 3 do
-    if datagram.address[word] ~= packet.address[word] then return false end
-    if datagram.address[word + 4] ~= packet.address[word + 4] then return false end
-  end
-  return true
-end
-
--- Counts a fragment: of each datagram, the one that completes it counts to the flow, and only that one. Sizes are
--- added up without looking for overlaps; a datagram whose place was taken is forgotten.
-function M.count_fragment(packet, wire, time)
-  local address = packet.address
-  local hash = finish_hash(mix(mix(mix(seed, address[0]), address[4]), packet.fragment_id))
-  local datagram = datagrams[band(hash, DATAGRAM_SLOTS - 1)]
-  if not same_datagram(datagram, packet) or time > datagram.time + DATAGRAM_SECONDS then
-    fill(datagram, datagram_bytes)
-    copy(datagram.address, address, 32)
-    datagram.id, datagram.proto, datagram.family = packet.fragment_id, packet.proto, packet.family
-    datagram.time = time
-  end
-  if packet.has_ports == 1 then
-    datagram.port[0], datagram.port[1], datagram.has_ports = packet.port[0], packet.port[1], 1
-  end
-  datagram.seen = datagram.seen + packet.fragment_length
-  if packet.more_fragments == 0 then datagram.total = packet.fragment_offset + packet.fragment_length end
-  if datagram.total == 0 or datagram.seen < datagram.total or datagram.has_ports == 0 then return end
-  packet.port[0], packet.port[1] = datagram.port[0], datagram.port[1]
-  fill(datagram, datagram_bytes)
-  M.count(packet, wire, time)
-end
-
 M.at = row_at
 
 -- Address of row `index` and how many rows lie there one after another; 0 rows past the last one.
@@ -238,6 +191,17 @@ function M.run(index)
   if index > count then return 0, 0 end
   local number = math.min(rows.run(index), count - index + 1)
   return tonumber(cast("uintptr_t", cast("void *", row_at(index)))), number
+end
+
+-- Of some rows from `index` on nothing is known any more but their counts: what comes next are new connections. To be
+-- called when no stream is left. Returns how many rows those were, 0 past the last one.
+function M.forget(index)
+  local number = math.min(rows.run(index), count - index + 1)
+  for i = index, index + number - 1 do
+    local row = row_at(i)
+    row.stream, row.client, row.quiet_until = 0, 0, 0
+  end
+  return number
 end
 
 return M

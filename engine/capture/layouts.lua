@@ -1,13 +1,16 @@
 -- Every struct that capture code shares, and the byte-order helpers. Nothing else here knows a file or a protocol.
 -- Sizes and offsets that Python unpacks (event, row, counters) are stated beside the struct and asserted below.
+-- A dissected packet is a frame of `offpath.frame`: scripts read it too.
 local ffi = require("ffi")
 local bit = require("bit")
 
 local M = {}
 
 ffi.cdef [[
+void *malloc(size_t size);
 void *calloc(size_t count, size_t size);
 void free(void *memory);
+void *memchr(const void *memory, int byte, size_t count);
 
 // One record of the capture file, as the reader found it.
 typedef struct {
@@ -18,26 +21,10 @@ typedef struct {
   int32_t  link;         // link type
 } offpath_record_t;
 
-// What dissecting one packet found. Addresses are as loaded: network order, IPv4 in word 0. All else is host order.
-typedef struct {
-  int32_t  address[8];        // source, then destination
-  int32_t  seq, ack;          // TCP
-  int32_t  payload;           // TCP payload: offset in the packet
-  int32_t  captured;          // payload bytes in the file
-  int32_t  length;            // payload bytes on the wire
-  int32_t  fragment_id, fragment_offset, fragment_length;
-  uint16_t port[2];           // source, destination
-  uint8_t  family;            // 4 or 6
-  uint8_t  proto;
-  uint8_t  flags;             // TCP
-  uint8_t  has_ports, has_tcp, is_fragment, more_fragments;
-  uint8_t  side;              // set by the flow table: 0 when A sent the packet, 1 when Z did
-} offpath_packet_t;
-
 // A TCP packet on its way from the packet loop to the stream loop. Row 0: only the time goes on.
 typedef struct {
   double   time;
-  double   offset;            // of the payload, in the mapping
+  double   address;           // of the payload
   int32_t  row;
   int32_t  seq, ack;
   int32_t  captured, length;  // payload bytes in the file, on the wire
@@ -60,18 +47,22 @@ typedef struct {
 
 typedef struct { int32_t hash, row; } offpath_slot_t;   // row 0: empty
 
-// IP fragments of one datagram.
+// A datagram whose fragments are coming in, in the chain of its hash and in the list by age.
 typedef struct {
-  int32_t  address[8], id;
-  uint16_t port[2];
-  uint8_t  proto, family, has_ports, reserved;
-  int32_t  seen, total;       // bytes; total is 0 until the last fragment came
-  double   time;
+  double   time;              // of its first fragment that came
+  int32_t  ip[8], id;         // as in the frame
+  int32_t  total;             // bytes; 0 until the last fragment came
+  int32_t  last;              // where the bytes end that were seen
+  int32_t  units;             // of 8 bytes that were seen
+  int32_t  captured;          // up to where no byte is known to be missing from the file
+  int32_t  stored, fragments; // bytes, and fragments that brought them
+  int32_t  bucket, next, older, newer;
+  uint8_t  proto, family;
 } offpath_datagram_t;
 
-// Bytes held behind a hole: a piece of the mapping, or nothing but its length when they were not captured.
+// Bytes held behind a hole: a copy of them, or nothing but their length when they were not captured.
 typedef struct {
-  double   offset;            // in the mapping; negative when not captured
+  double   address;           // of the copy; negative when not captured
   double   since;             // when the earliest of this and all later pieces came
   int32_t  seq, length;
   int32_t  prev, next;
@@ -110,24 +101,27 @@ typedef struct {
   int32_t  row;               // OPEN: row in the flow table, then its slot
 } offpath_event_t;
 
-typedef struct { double offset; int32_t length, next; } offpath_piece_t;
+typedef struct { double address; int32_t length, next; } offpath_piece_t;
 
 typedef struct { double ticks, shift; int32_t link, snaplen; } offpath_interface_t;
 
 // What Python reads as doubles, in the order of DecodeStats.
 typedef struct {
-  double packets, wire_bytes, captured_bytes, cut, decoded, malformed, undecoded, fragments, flows, flows_rejected;
+  double packets, wire_bytes, captured_bytes, cut, decoded, malformed, undecoded;
+  double fragments, fragments_held, fragments_reassembled, fragments_dropped, fragments_timed_out, datagrams, too_deep;
+  double flows, flows_rejected;
   double segments, streams, streams_rejected, retransmitted, overlapping, out_of_order, gaps, gap_bytes;
 } offpath_counters_t;
 ]]
 
 assert(ffi.sizeof("offpath_row_t") == 104 and ffi.sizeof("offpath_event_t") == 48)
 
-for _, name in ipairs { "record", "packet", "segment", "row", "slot", "datagram", "held", "half", "stream", "event",
+for _, name in ipairs { "record", "segment", "row", "slot", "datagram", "held", "half", "stream", "event",
                         "piece", "interface", "clock", "counters" } do
   M[name .. "_t"] = ffi.typeof("offpath_" .. name .. "_t")
 end
 
+M.packet_t = require("offpath.frame").frame_t
 M.bytes_ptr_t = ffi.typeof("uint8_t *")
 
 -- One set of counters for the whole state: every module adds to it, Python reads it through its address.
@@ -149,9 +143,31 @@ function M.be32(p, offset)
   return native_little and bswap(word) or word
 end
 
--- Two bytes in network order. Checked by the caller.
+-- Two bytes in network order. Checked by the caller. In parentheses it is no tail call: a trace has room for few.
 function M.be16(p, offset)
-  return bor(lshift(p[offset], 8), p[offset + 1])
+  return (bor(lshift(p[offset], 8), p[offset + 1]))
+end
+
+-- The address of an array, as a number. User space ends well below 2^53.
+function M.address_of(array)
+  return tonumber(cast("uintptr_t", cast("void *", array)))
+end
+
+local C, gc = ffi.C, ffi.gc
+
+local function owned(memory, bytes)
+  if memory == nil then error("no memory: " .. bytes .. " bytes") end
+  return gc(cast(M.bytes_ptr_t, memory), C.free)
+end
+
+-- Memory outside of Lua's heap that is freed with the last reference to it; large runs cost nothing until touched.
+function M.allocate(bytes)
+  return owned(C.malloc(bytes), bytes)
+end
+
+-- The same, all zero.
+function M.allocate_zeroed(bytes)
+  return owned(C.calloc(bytes, 1), bytes)
 end
 
 -- An array that grows a chunk at a time, so that nothing in it ever moves. Index 0 stays unused: it means none.

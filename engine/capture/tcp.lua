@@ -5,7 +5,7 @@
 -- keeps quiet until a SYN, or until the idle time has passed. A direction without a base (no SYN seen) holds what
 -- comes until an ACK of the other side, a few segments or time show where it begins.
 --
--- Held bytes are pieces of the mapped capture, never copies; so all streams must end before the mapping does.
+-- What is held is copied, so that streams outlive the mapping or block they came in.
 -- The caller asks `has_room` before each segment; one gives no more events than both held lists of a stream hold.
 local bit = require("bit")
 local layouts = require("capture.layouts")
@@ -23,7 +23,7 @@ local has_hole, watch_hole = streams.has_hole, streams.watch_hole
 
 local FIN, SYN, RST, ACK = 1, 2, 4, 16
 local ENDED = streams.ENDED
-local NOT_CAPTURED = -2 ^ 50     -- offset of bytes that are known to be missing
+local NOT_CAPTURED = held.NOT_CAPTURED
 local START_PIECES = 4           -- segments of a joined direction to see before the lowest counts as its start
 local PLAUSIBLE = 2 ^ 30         -- sequence numbers further ahead belong to no window (RFC 7323, 2.3)
 local JOINABLE = 2 ^ 28          -- the same among START_PIECES segments of which none is known to be right
@@ -46,11 +46,11 @@ local function open(stream)
   out.open(stream, clock.now)
 end
 
-local function deliver(stream, side, offset, length)
+local function deliver(stream, side, address, length)
   local half = stream.half[side]
   if stream.opened == 0 then open(stream) end
-  if offset >= 0 then
-    out.data(stream, side, offset, length, half.position, clock.now)
+  if address >= 0 then
+    out.data(stream, side, address, length, half.position, clock.now)
   else
     counters.gap_bytes = counters.gap_bytes + length
     out.gap(stream, side, length, half.position, clock.now)
@@ -65,7 +65,7 @@ local function drain(stream, side)
     local piece = piece_at(half.first)
     local known = tobit(half.next_seq - piece.seq)
     if known < 0 then break end
-    if known < piece.length then deliver(stream, side, piece.offset + known, piece.length - known) end
+    if known < piece.length then deliver(stream, side, piece.address + known, piece.length - known) end
     drop_first(half)
   end
 end
@@ -185,11 +185,11 @@ local function take_ack(stream, side, ack)
 end
 
 -- Holds a segment, of which only the first `captured` bytes are in the file; returns how much of it was new.
-local function hold_segment(half, seq, offset, captured, length)
+local function hold_segment(half, seq, address, captured, length, waits)
   local kept = 0
-  if captured > 0 then kept = hold(half, seq, captured, offset, clock.now) end
+  if captured > 0 then kept = hold(half, seq, captured, address, clock.now, waits) end
   if captured < length then
-    kept = kept + hold(half, tobit(seq + captured), length - captured, NOT_CAPTURED, clock.now)
+    kept = kept + hold(half, tobit(seq + captured), length - captured, NOT_CAPTURED, clock.now, waits)
   end
   return kept
 end
@@ -203,13 +203,13 @@ local function count_kept(kept, length)
 end
 
 -- A segment of a direction whose base is not known yet.
-local function join(stream, side, seq, offset, captured, length)
+local function join(stream, side, seq, address, captured, length)
   local half = stream.half[side]
   if half.first ~= 0 and abs(tobit(seq - piece_at(half.first).seq)) > JOINABLE then
     counters.out_of_order = counters.out_of_order + 1
     return
   end
-  count_kept(hold_segment(half, seq, offset, captured, length), length)
+  count_kept(hold_segment(half, seq, address, captured, length, true), length)
   if half.pieces >= START_PIECES or over_limit(half) or (half.has_ack == 1 and half.ack == seq) then
     skip_hole(stream, side)
   else
@@ -217,12 +217,12 @@ local function join(stream, side, seq, offset, captured, length)
   end
 end
 
-local function take_segment(stream, side, seq, offset, captured, length)
+local function take_segment(stream, side, seq, address, captured, length)
   local half = stream.half[side]
-  if half.based == 0 then return join(stream, side, seq, offset, captured, length) end
+  if half.based == 0 then return join(stream, side, seq, address, captured, length) end
   local ahead = tobit(seq - half.next_seq)
   if ahead == 0 and half.first == 0 then
-    if captured > 0 then deliver(stream, side, offset, captured) end
+    if captured > 0 then deliver(stream, side, address, captured) end
     if captured < length then deliver(stream, side, NOT_CAPTURED, length - captured) end
     if half.in_holes == 1 then watch_hole(stream, side) end
     return
@@ -231,7 +231,7 @@ local function take_segment(stream, side, seq, offset, captured, length)
   if ahead > 0 then counters.out_of_order = counters.out_of_order + 1 end
   if ahead > PLAUSIBLE then return end
   local old = ahead < 0 and -ahead or 0
-  local kept = hold_segment(half, tobit(seq + old), offset + old, max(captured - old, 0), length - old)
+  local kept = hold_segment(half, tobit(seq + old), address + old, max(captured - old, 0), length - old, ahead > 0)
   count_kept(kept, length)
   drain(stream, side)
   watch_hole(stream, side)
@@ -302,7 +302,7 @@ function M.take(segment)
   end
   touch(stream)
   if band(flags, ACK) ~= 0 and stream.half[1 - side].based == 0 then take_ack(stream, 1 - side, segment.ack) end
-  if length > 0 then take_segment(stream, side, seq, segment.offset, segment.captured, length) end
+  if length > 0 then take_segment(stream, side, seq, segment.address, segment.captured, length) end
   take_end(stream, segment, tobit(seq + length))
 end
 

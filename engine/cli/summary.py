@@ -14,6 +14,7 @@ def summary_lines(stats: EngineStats, seconds: float) -> list[str]:
     """
     rows = [
         ("packets", _packets(stats, seconds)),
+        ("captures", f"{stats.source.files:,}" if stats.source.files > 1 else ""),
         ("flows", f"{stats.decode.flows:,}"),
         ("HTTP requests", f"{stats.http.requests:,}"),
         ("files", _files(stats.http)),
@@ -127,8 +128,12 @@ def _slowest(stats: EngineStats) -> str:
 def _losses(stats: EngineStats) -> list[str]:
     decode, http, tasks = stats.decode, stats.http, stats.tasks
     causes = (
+        (stats.source.dropped, "packet", " dropped by the kernel"),
+        (stats.source.skipped, "file", " skipped"),
         (decode.malformed, "malformed packet", ""),
         (decode.cut, "packet", " cut by the capture"),
+        (decode.too_deep, "packet", " past the limit on tunnels and layers"),
+        (decode.fragments_dropped + decode.fragments_timed_out, "IP fragment", " of no whole datagram"),
         (decode.gaps, "gap", f" in TCP streams ({amount(decode.gap_bytes)})"),
         (decode.flows_rejected, "packet", " past the flow limit"),
         (decode.streams_rejected, "TCP stream", " past the stream limit"),

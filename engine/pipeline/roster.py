@@ -16,7 +16,7 @@ from engine.plugins.blocks import Side
 from engine.plugins.loader import load_plugins, read_script
 from engine.plugins.plugin import Plugin, ScriptFile
 from engine.values.config import Config
-from engine.values.errors import EngineError
+from engine.values.errors import EngineError, ScriptLoadError
 from lua_api import API_VERSION
 
 _ids = itertools.count(1)  # `T.contextid`: unique in the process, as states of several engines may share files
@@ -40,8 +40,12 @@ class Roster:
         settled: Callable[[list[Outcome]], None],
         on_error: Callable[[Plugin, str, str, str], None],
         start_soon: Callable[..., object],
+        admit: Callable[[Plugin], None],
     ) -> None:
-        """`take` empties an outbox, `deliver` brings outcomes home, `settled` hears of those whose plugin is gone."""
+        """`take` empties an outbox, `deliver` brings outcomes home, `settled` hears of those whose plugin is gone.
+
+        `admit` hears of each plugin before it is started, and may raise `ScriptLoadError`.
+        """
         self._plugins = plugins
         self._config = config
         self._gate = gate
@@ -52,16 +56,21 @@ class Roster:
         self._settled = settled
         self._on_error = on_error
         self._start_soon = start_soon
+        self._admit = admit
         self._warned: dict[Plugin, dict[str, float]] = {}
 
     def load(self, script: str | Path) -> tuple[str, ...]:
         """Load a script and run onload; names of the blocks that run now. Raises `ScriptLoadError`."""
         file = read_script(script)
-        started = [
-            plugin
-            for plugin in load_plugins(file, self._settings, self._log.writer(file.name))
-            if self._start(plugin, file)
-        ]
+        plugins = load_plugins(file, self._settings, self._log.writer(file.name))
+        try:
+            for plugin in plugins:
+                self._admit(plugin)
+        except ScriptLoadError:
+            for plugin in plugins:
+                plugin.close()
+            raise
+        started = [plugin for plugin in plugins if self._start(plugin, file)]
         return tuple(plugin.block.name for plugin in started)
 
     def _start(self, plugin: Plugin, file: ScriptFile) -> bool:

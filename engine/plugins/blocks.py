@@ -23,6 +23,8 @@ class BlockType:
     later: frozenset[str] = frozenset()
     """Hooks of the spec that are not called yet."""
     fields: frozenset[str] = frozenset()
+    packets: bool = False
+    """The hook runs over the frames of a batch."""
     group_field: str = ""
     """The field that names the group of a monitor."""
 
@@ -55,6 +57,16 @@ BLOCKS: dict[str, BlockType] = {
             fields=frozenset({"alert_guid", "alert_name_match", "alert_name_regex"}),
             group_field="alert_guid",
         ),
+        BlockType(
+            "protocol_handler", "frontend", hooks=frozenset({"parselayer"}), fields=frozenset({"control"}), packets=True
+        ),
+        BlockType(
+            "simplecounter",
+            "frontend",
+            hooks=frozenset({"onpacket"}),
+            fields=frozenset({"protocol_guid", "flow_counter"}),
+            packets=True,
+        ),
         BlockType("event_monitor", "frontend", hooks=frozenset({"onevent"}), fields=frozenset({"topics"})),
     )
 }
@@ -64,13 +76,11 @@ NO_BLOCK = BlockType("", "frontend")
 
 LATER_BLOCKS = frozenset(
     {
-        "simplecounter",
         "countergroup",
         "alertgroup",
         "resourcegroup",
         "reassembly_handler",
         "packet_storage",
-        "protocol_handler",
         "inputfilter",
         "messagemonitor",
         "flowmonitor",

@@ -117,6 +117,10 @@ class Plugin:
             "take",
             "onload",
             "onunload",
+            "protocols",
+            "protocol_numbers",
+            "learn_protocol",
+            "packets",
         ):
             self._functions[name] = self.host.lua[name.encode()]
         self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
@@ -172,6 +176,44 @@ class Plugin:
         if failed is None:
             return ()
         return [each - 1 for each in (failed if isinstance(failed, tuple) else (failed,))]
+
+    def named_protocols(self) -> list[tuple[bytes, bytes]]:
+        """GUIDs and names of the protocols of the block that are not the dissector's own.
+
+        Raises `ScriptLoadError` when a field of the block is wrong.
+        """
+        told = self._functions["protocols"]()
+        ok, *named = told if isinstance(told, tuple) else (told,)
+        if not ok:
+            raise ScriptLoadError(self.script, "load", text(named[0]))
+        return list(zip(named[::2], named[1::2], strict=True))
+
+    @property
+    def protocol_numbers(self) -> tuple[int, int]:
+        """The first and the last number for protocols that scripts name."""
+        first, last = self._functions["protocol_numbers"]()
+        return int(first), int(last)
+
+    def learn_protocol(self, number: int, guid: bytes, name: bytes) -> None:
+        """Make a protocol known that some script names."""
+        self._functions["learn_protocol"](number, guid, name)
+
+    def packets(self, address: int, count: int, *, named_only: bool = False) -> int:
+        """Run the packet hook over frames (frame.lua), which must stay until it returns.
+
+        How many of them name another protocol as what comes next. With `named_only` a protocol handler gets only those
+        frames whose last layer names it.
+        """
+        [hook] = self.block.hooks
+        began = time.perf_counter()
+        try:
+            calls, naming = self._functions["packets"](address, count, named_only)
+        except LuaError as exc:  # past the script's own error boundary
+            self.on_error(self, hook, str(exc), "")
+            return 0
+        if calls:
+            self._note(hook, time.perf_counter() - began, int(calls))
+        return int(naming)
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
@@ -250,16 +292,19 @@ class Plugin:
             self.on_error(self, hook, str(exc), "")
             return False
         finally:
-            taken = time.perf_counter() - began
-            counts = self._counts.get(hook)
-            if counts is None:
-                counts = self._counts[hook] = _HookCounts()
-            counts.calls += count
-            counts.seconds += taken
-            if taken / count > counts.slowest:
-                counts.slowest = taken / count
-            if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
-                self.on_slow(self, hook, taken)
+            self._note(hook, time.perf_counter() - began, count)
+
+    def _note(self, hook: str, taken: float, calls: int) -> None:
+        """Count calls of a hook that took so many seconds together."""
+        counts = self._counts.get(hook)
+        if counts is None:
+            counts = self._counts[hook] = _HookCounts()
+        counts.calls += calls
+        counts.seconds += taken
+        if taken / calls > counts.slowest:
+            counts.slowest = taken / calls
+        if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
+            self.on_slow(self, hook, taken)
 
 
 def read_outbox(take: Callable[[], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:

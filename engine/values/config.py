@@ -27,6 +27,14 @@ class CaptureLimits:
     """The same over all connections."""
     gap_wait_seconds: float = 3.0
     """Stream time after which a hole that data waits behind becomes a gap."""
+    fragmented_datagrams: int = 1_024
+    """IP datagrams whose fragments wait for one another; past it the oldest is given up."""
+    fragment_bytes: int = 16 << 20
+    """Bytes of fragments that wait; past it likewise."""
+    fragment_seconds: float = 30.0
+    """Stream time after which a datagram that is not complete is given up."""
+    tunnels: int = 8
+    """Tunnels inside of one another that a packet is followed into; 16 at most."""
     idle_seconds: float = 300.0
     """Stream time without a packet after which a TCP connection counts as ended."""
     header_bytes: int = 65_536
@@ -35,6 +43,14 @@ class CaptureLimits:
     """One body after content decoding; past it the rest is not decoded."""
     decoded_ratio: int = 1_000
     """Decoded bytes per encoded byte, beyond the first mebibyte: the mark of a decompression bomb."""
+    dns_questions: int = 16
+    """Questions read of one DNS message."""
+    dns_answers: int = 256
+    """Answers read of one DNS message."""
+    tls_handshake_bytes: int = 65_535
+    """One TLS handshake message, and with one record of 18 KiB all that is held per direction; 65,535 at most."""
+    tls_certificates: int = 16
+    """Certificates read of one chain."""
 
 
 @dataclass(frozen=True, slots=True)

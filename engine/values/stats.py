@@ -20,12 +20,24 @@ class DecodeStats:
     cut: int = 0
     """Packets shorter in the capture than on the wire."""
     decoded: int = 0
-    """Packets with a readable IP header."""
+    """Packets with a readable network header, IP or ARP."""
     malformed: int = 0
     """Packets and capture records that lie about their lengths or end too early."""
     undecoded: int = 0
     """Packets of a link type or network protocol that is not decoded."""
     fragments: int = 0
+    """IP fragments. fragments = held + reassembled + dropped + timed out."""
+    fragments_held: int = 0
+    """Waiting for others of their datagram."""
+    fragments_reassembled: int = 0
+    fragments_dropped: int = 0
+    """Repeated, contradicting others, or given up at a limit."""
+    fragments_timed_out: int = 0
+    """Of datagrams that were not complete in time, or when the capture ended."""
+    datagrams: int = 0
+    """Put together from fragments."""
+    too_deep: int = 0
+    """Packets with more tunnels than are followed, or more layers than are listed."""
     flows: int = 0
     flows_rejected: int = 0
     """Packets not counted to a flow because the table was full."""
@@ -38,6 +50,20 @@ class DecodeStats:
     out_of_order: int = 0
     gaps: int = 0
     gap_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """What sources gave, before packets are decoded."""
+
+    files: int = 0
+    """Capture files that were read."""
+    skipped: int = 0
+    """Files that were passed over, as they are no captures or can't be read."""
+    received: int = 0
+    """Live packets that the kernel had for us; of these,"""
+    dropped: int = 0
+    """the kernel dropped so many for want of room in the ring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +101,49 @@ class WorkerStats:
     """How many Lua states there were, one after the other."""
     memory_bytes: int = 0
     """What the state used when a run of tasks ended last."""
+
+
+@dataclass(frozen=True, slots=True)
+class DnsStats:
+    """DNS messages, over UDP and TCP."""
+
+    queries: int = 0
+    responses: int = 0
+    malformed: int = 0
+    """Messages, also some of those above, of which not all could be read."""
+    cut: int = 0
+    """Of those above, those truncated by their sender, or over a limit."""
+    gaps: int = 0
+    """Messages over TCP that bytes are missing of."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsStats:
+    """TLS handshakes on TCP."""
+
+    connections: int = 0
+    """Connections recognised as TLS."""
+    client_hellos: int = 0
+    server_hellos: int = 0
+    chains: int = 0
+    malformed: int = 0
+    """Hellos and chains that could not be read, and directions given up because what came was not TLS after all."""
+    oversized: int = 0
+    """Handshake messages over the limit, which were stepped over."""
+    cut: int = 0
+    """Chains of which certificates over the limit were left out."""
+    gaps: int = 0
+    """Directions given up because bytes of a handshake are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuicStats:
+    """Client hellos in QUIC."""
+
+    connections: int = 0
+    """Clients of which a first packet could be decrypted."""
+    client_hellos: int = 0
+    malformed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +248,7 @@ class RecordStats:
 class EngineStats:
     """Everything that is counted. Taken at one moment, on the loop thread."""
 
+    source: SourceStats = field(default_factory=SourceStats)
     decode: DecodeStats = field(default_factory=DecodeStats)
     http: HttpStats = field(default_factory=HttpStats)
     events: EventStats = field(default_factory=EventStats)
@@ -205,7 +275,8 @@ class EngineStats:
         """Every count under one name: packets, flows and HTTP as they are, the others with their group before them."""
         http = asdict(self.http)
         counts: dict[str, int] = {**asdict(self.decode), "http_malformed": http.pop("malformed"), **http}
-        groups = {"events": asdict(self.events), "messages": asdict(self.messages), "tasks": self.tasks.counts}
+        groups = {"source": asdict(self.source), "events": asdict(self.events)}
+        groups |= {"messages": asdict(self.messages), "tasks": self.tasks.counts}
         for group, values in (*groups.items(), ("records", asdict(self.records))):
             counts.update({f"{group}_{name}": value for name, value in values.items()})
         return counts | {"alerts": self.alerts, "resources": self.resources, "script_errors": self.script_errors}

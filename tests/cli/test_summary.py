@@ -87,7 +87,16 @@ def test_the_slowest_hook_is_named_with_its_time() -> None:
 def test_losses_are_told_by_cause() -> None:
     stats = EngineStats(
         decode=DecodeStats(
-            malformed=1, cut=2, undecoded=3, gaps=4, gap_bytes=2_800, flows_rejected=5, streams_rejected=6
+            malformed=1,
+            cut=2,
+            undecoded=3,
+            gaps=4,
+            gap_bytes=2_800,
+            flows_rejected=5,
+            streams_rejected=6,
+            too_deep=1,
+            fragments_dropped=2,
+            fragments_timed_out=3,
         ),
         http=HttpStats(malformed=1, decode_errors=1, bombs=2, write_errors=3),
         records=RecordStats(dropped=1),
@@ -97,6 +106,8 @@ def test_losses_are_told_by_cause() -> None:
     assert found["losses"].split(", ") == [
         "1 malformed packet",
         "2 packets cut by the capture",
+        "1 packet past the limit on tunnels and layers",
+        "5 IP fragments of no whole datagram",
         "4 gaps in TCP streams (2.8 kB)",
         "5 packets past the flow limit",
         "6 TCP streams past the stream limit",

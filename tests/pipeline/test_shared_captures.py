@@ -17,20 +17,11 @@ from tests.scripts import Collector, assert_counts_close, files_below, on_file_h
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 CAPTURES = sorted(path.stem for path in (DATA / "expected").glob("*.json"))
 
-EXCLUDED = {
-    "gre": "GRE: the packets inside the tunnel are not decoded",
-    "mpls-vlan": "MPLS: packets behind labels are not decoded",
-    "pppoe-http": "PPPoE: packets of a session are not decoded",
-    "vxlan-http": "VXLAN: the packets inside the tunnel are not decoded; the flows outside are",
-}
-"""Captures whose contents are not all found, and why. They must be read all the same, and all they have be counted."""
-
 EMPTY = (0, hashlib.sha256().hexdigest())
 
 pytestmark = pytest.mark.skipif(not CAPTURES, reason=f"the captures with known contents are not there: {DATA}")
 
 each_capture = pytest.mark.parametrize("name", CAPTURES or ["none"])
-each_whole_capture = pytest.mark.parametrize("name", [name for name in CAPTURES if name not in EXCLUDED] or ["none"])
 
 Flows = Counter[tuple[Any, ...]]
 
@@ -105,7 +96,7 @@ def test_it_is_read_to_its_end_and_everything_is_counted(name: str, reading: Rea
     assert reading.left == []
 
 
-@pytest.mark.parametrize("name", [name for name in CAPTURES if name not in EXCLUDED or "vxlan" in name] or ["none"])
+@each_capture
 def test_its_flows(name: str, reading: Reading) -> None:
     found: Flows = Counter(
         oriented(
@@ -115,10 +106,10 @@ def test_its_flows(name: str, reading: Reading) -> None:
         )
         for each in reading.collector.of("flow")
     )
-    assert found == rows(reading.known.get("flows_outer", reading.known["flows"]))
+    assert found == rows(reading.known["flows"])
 
 
-@each_whole_capture
+@each_capture
 def test_its_http_requests(name: str, reading: Reading) -> None:
     keys = ("method", "host", "uri")
     found = Counter((each.method, each.host, each.uri) for each in reading.collector.of("http") if each.method)
@@ -126,7 +117,7 @@ def test_its_http_requests(name: str, reading: Reading) -> None:
     assert found - agreed(reading.known["http_requests"], *keys, sources=1) == Counter()
 
 
-@each_whole_capture
+@each_capture
 def test_its_http_responses(name: str, reading: Reading) -> None:
     final = [each for each in reading.known["http_responses"] if each["status"] >= 200 or each["status"] == 101]
     found = Counter((each.status,) for each in reading.collector.of("http") if each.status)
@@ -134,13 +125,13 @@ def test_its_http_responses(name: str, reading: Reading) -> None:
     assert found - agreed(final, "status", sources=1) == Counter()
 
 
-@each_whole_capture
+@each_capture
 def test_its_files(name: str, reading: Reading) -> None:
     whole = [each for each in reading.known["files"] if not {"partial", "odd", "decode", "note"} & each.keys()]
     assert agreed(whole, "size", "sha256") - reading.found_files() == Counter()
 
 
-@each_whole_capture
+@each_capture
 def test_it_gives_no_file_that_is_not_in_it(name: str, reading: Reading) -> None:
     """What is found beyond the sure ones: bodies that one reader saw, empty ones, and pieces of broken ones."""
     files = reading.known["files"]
@@ -150,15 +141,3 @@ def test_it_gives_no_file_that_is_not_in_it(name: str, reading: Reading) -> None
     assert partial or set(strangers) <= {EMPTY}
     complete = Counter(each.size for each in reading.collector.of("file") if each.complete)
     assert complete <= Counter(size for size, _ in reading.found_files().elements())
-
-
-@pytest.mark.parametrize("name", sorted(EXCLUDED))
-def test_an_excluded_one_still_has_what_it_is_excluded_for(name: str, reading: Reading) -> None:
-    """When the layer is decoded one day, this fails, and the exclusion can go."""
-    assert rows(reading.known["flows"]) != Counter()
-    inside = {(row["a_ip"], row["a_port"]) for row in reading.known["flows"]}
-    found = {
-        end for each in reading.collector.of("flow") for end in ((each.a_ip, each.a_port), (each.z_ip, each.z_port))
-    }
-    assert not inside <= found
-    assert reading.stats.decode.undecoded > 0 or "flows_outer" in reading.known
