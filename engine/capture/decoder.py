@@ -34,6 +34,8 @@ _LEAST_PIECES: Final = 64
 _MOST_PIECES: Final = 65_536
 _FLOWS_PER_SLICE: Final = 2_000
 
+_FUNCTIONS: Final = ("configure", "begin", "want_frames", "step", "resume", "finish", "ignore", "flow_run")
+
 _PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
@@ -90,7 +92,7 @@ class Decoder:
     def __init__(self, limits: CaptureLimits, *, streams: bool = True, frames: bool = False) -> None:
         """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made.
 
-        `frames=True` leaves the dissected packets of each step in memory, for `Batch.frames`.
+        `frames` is for `want_frames`.
         """
         self._limits = limits
         self._capture: MappedCapture | None = None
@@ -111,12 +113,10 @@ class Decoder:
         self._state.add_modules("capture", Path(__file__).parent)
         self._state.add_modules("offpath", Path(lua_api.__file__).parent)
         module = self._state.require("capture.decoder")
-        self._lua: dict[str, Any] = {
-            name: module[name.encode()] for name in ("configure", "begin", "step", "finish", "ignore", "flow_run")
-        }
+        self._lua: dict[str, Any] = {name: module[name.encode()] for name in _FUNCTIONS}
         self._names = module[b"protocol_names"]().decode().split("\n")
         self._last_layers: dict[str, int] = {}
-        addresses: tuple[int, int, int] = self._lua["configure"](
+        addresses: tuple[int, int] = self._lua["configure"](
             self._state.table(
                 {
                     "events": _address(self._events),
@@ -149,9 +149,11 @@ class Decoder:
                 }
             ),
             int.from_bytes(os.urandom(4), "little"),
-            self._state.table({"streams": streams, "frames": frames}),
+            streams,
         )
-        self._counters, self._layers, self._frames = addresses
+        self._counters, self._layers = addresses
+        self._frames = 0
+        self.want_frames(frames)
 
     def begin(self, capture: MappedCapture) -> None:
         """Decode this capture from now on. It must stay open until `finish` is done.
@@ -173,6 +175,18 @@ class Decoder:
             fmt.link_type,
         )
         self._capture = capture
+
+    def want_frames(self, wanted: bool) -> None:
+        """Whether the next steps leave their dissected packets in memory, for `Batch.frames`."""
+        if wanted != bool(self._frames):
+            self._frames = self._lua["want_frames"](wanted)
+
+    def resume(self) -> None:
+        """Dissect those frames of the last step further whose last layer names a protocol of ours as the next one.
+
+        Their flow is not counted again: row 0, and ports and addresses of the innermost headers.
+        """
+        self._lua["resume"]()
 
     def step(self, packets: int) -> Batch:
         """Decode at most that many records; fewer when the buffers are full."""

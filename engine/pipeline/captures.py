@@ -18,7 +18,7 @@ from engine.values.stats import DecodeStats, HttpStats
 # Packets of a step: few at first, while the compiler still works on the decoder. They grow by number and not by time,
 # so that a capture is cut into the same batches at every run.
 _FIRST_STEP = 16
-_LARGEST_STEP = 512
+_LARGEST_STEP = 2_048
 _STEPS_OF_A_SIZE = 4
 
 _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, or a thousand times as much when decoded
@@ -39,7 +39,7 @@ class CaptureRun:
         mapped: MappedCapture,
         decoder: Decoder,
         extractor: FileExtractor | None,
-        packets: PacketPath | None,
+        packets: PacketPath,
         slice_seconds: float,
     ) -> None:
         """Without an extractor only flows are counted; `packets` gets the frames."""
@@ -53,15 +53,17 @@ class CaptureRun:
     async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
         """To the end of the capture. `follow(time)` hears of stream time; `breathe` is awaited between batches."""
         self._decoder.begin(self._mapped)
+        self._packets.begin()
         done = False
         while not done:
             began = time.perf_counter()
+            self._decoder.want_frames(self._packets.wanted)
             batch = self._decoder.step(self._next_step())
             if batch.packets:
                 follow(batch.time)
             done = batch.done
-            if batch.frame_count and self._packets is not None:
-                await self._packets.feed(batch.frames, batch.frame_count)
+            if batch.frame_count:
+                await self._packets.feed(batch.frames, batch.frame_count, self._decoder.resume)
             await self._handle(batch.events, began)
             await breathe()
         done = False
@@ -132,7 +134,7 @@ def open_run(
     source: Capture,
     make_decoder: Callable[[], Decoder],
     extractor: FileExtractor | None,
-    packets: PacketPath | None,
+    packets: PacketPath,
     slice_seconds: float,
 ) -> CaptureRun:
     """Open a capture. Raises `CaptureError` when it can't be read."""

@@ -41,7 +41,7 @@ class CaptureReader:
         """Whether a capture is being read."""
         return self._run is not None
 
-    def begin(self, source: Capture, plugins: Sequence[Plugin], *, streams: bool, packets: PacketPath | None) -> None:
+    def begin(self, source: Capture, plugins: Sequence[Plugin], *, streams: bool, packets: PacketPath) -> None:
         """Open a capture. `plugins` are those with file hooks; without `streams` only packets and flows are counted.
 
         `packets` gets the frames of each batch.
@@ -53,7 +53,7 @@ class CaptureReader:
         extractor = self._make_extractor(plugins) if streams else None
         self._run = open_run(
             source,
-            lambda: Decoder(self._config.limits, streams=streams, frames=packets is not None),
+            lambda: Decoder(self._config.limits, streams=streams),
             extractor,
             packets,
             self._config.slice_seconds,

@@ -120,6 +120,9 @@ class Plugin:
             "protocols",
             "protocol_numbers",
             "learn_protocol",
+            "guest",
+            "learn_guest",
+            "new_capture",
             "packets",
         ):
             self._functions[name] = self.host.lua[name.encode()]
@@ -197,6 +200,20 @@ class Plugin:
     def learn_protocol(self, number: int, guid: bytes, name: bytes) -> None:
         """Make a protocol known that some script names."""
         self._functions["learn_protocol"](number, guid, name)
+
+    @property
+    def guest(self) -> tuple[int, int] | None:
+        """Host and protocol of a handler that lies above another handler's protocol, by their numbers."""
+        told: tuple[int, int] | None = self._functions["guest"]()
+        return told
+
+    def learn_guest(self, host: int, number: int) -> None:
+        """Make known what lies above a protocol that some script names."""
+        self._functions["learn_guest"](host, number)
+
+    def new_capture(self) -> None:
+        """Another capture begins, with flow rows of its own."""
+        self._functions["new_capture"]()
 
     def packets(self, address: int, count: int, *, named_only: bool = False) -> int:
         """Run the packet hook over frames (frame.lua), which must stay until it returns.
