@@ -25,7 +25,7 @@ local function mask_of(protocol)
   return rshift(protocol, 5), lshift(1, band(protocol, 31))
 end
 
--- Calls onpacket(engine, layer) for each frame in which the layer is. Returns run(address, count).
+-- Calls onpacket(engine, layer) for each frame in which the layer is. Returns run(address, count): 0, and how many calls it made.
 function M.counter(context, protocol, onpacket)
   local view = packets.new_view()
   local sight, layer = view.sight, view.layer(0)
@@ -33,10 +33,11 @@ function M.counter(context, protocol, onpacket)
   local engine = context.engine
 
   return function(address, count)
-    local batch = cast(frame_ptr_t, address)
+    local batch, calls = cast(frame_ptr_t, address), 0
     for at = 0, count - 1 do
       local frame = batch + at
       if band(frame.present[word], mask) ~= 0 then
+        calls = calls + 1
         sight.frame, layer.index = frame, place_of(frame, protocol)
         context.time, context.wire_length = frame.time, frame.wire
         local ok, failed = xpcall(onpacket, handler, engine, layer)
@@ -45,12 +46,13 @@ function M.counter(context, protocol, onpacket)
     end
     context.wire_length = nil
     view:close()
-    return 0
+    return 0, calls
   end
 end
 
 -- Calls parselayer(layer) for each frame in which what lies above the last layer is the handler's: by host and ports, or
--- because the handler below named it. Returns run(address, count, named_only): how many frames name another protocol next.
+-- because the handler below named it. Returns run(address, count, named_only): how many frames name another protocol next,
+-- and how many calls it made.
 -- `own` and `host` are numbers of protocols, `ports` a set.
 function M.handler(context, own, host, ports, parselayer)
   local view = packets.new_view()
@@ -87,7 +89,7 @@ function M.handler(context, own, host, ports, parselayer)
   end
 
   return function(address, count, named_only)
-    local batch, naming = cast(frame_ptr_t, address), 0
+    local batch, naming, calls = cast(frame_ptr_t, address), 0, 0
     for at = 0, count - 1 do
       local frame = batch + at
       if frame.layer_count > 0 then
@@ -95,7 +97,7 @@ function M.handler(context, own, host, ports, parselayer)
         local from = place(frame, last, named_only)
         local available = from and end_of(frame) - from or 0
         if available > 0 then
-          last.reserved = 0
+          last.reserved, calls = 0, calls + 1
           sight.frame, sight.above, sight.available = frame, from, available
           context.time, context.wire_length = frame.time, frame.wire
           local ok, consumed, following = xpcall(parselayer, handler, layer)
@@ -109,7 +111,7 @@ function M.handler(context, own, host, ports, parselayer)
     end
     context.wire_length = nil
     view:close()
-    return naming
+    return naming, calls
   end
 end
 

@@ -196,7 +196,7 @@ function M.start(settings)
   -- Another capture begins, with flow rows of its own.
   host_end.new_capture = flowkey.forget
 
-  -- Runs the packet hook over the frames of a batch (feed.lua). Frames that name another protocol next.
+  -- Runs the packet hook over the frames of a batch (feed.lua). How many name another protocol next, and calls made.
   function host_end.packets(address, count, named_only)
     feed = feed or packetblock.start(block_name, block, context)
     return feed(address, count, named_only)

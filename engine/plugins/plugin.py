@@ -222,8 +222,15 @@ class Plugin:
         frames whose last layer names it.
         """
         [hook] = self.block.hooks
-        naming = self._timed(hook, self._functions["packets"], address, count, named_only, count=count)
-        return int(naming)
+        began = time.perf_counter()
+        naming = calls = 0
+        try:
+            naming, calls = self._functions["packets"](address, count, named_only)
+        except LuaError as exc:
+            self.on_error(self, hook, str(exc), "")
+        finally:
+            self._note(hook, time.perf_counter() - began, calls)
+        return naming
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
@@ -302,16 +309,18 @@ class Plugin:
             self.on_error(self, hook, str(exc), "")
             return False
         finally:
-            taken = time.perf_counter() - began
-            counts = self._counts.get(hook)
-            if counts is None:
-                counts = self._counts[hook] = _HookCounts()
-            counts.calls += count
-            counts.seconds += taken
-            if taken / count > counts.slowest:
-                counts.slowest = taken / count
-            if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
-                self.on_slow(self, hook, taken)
+            self._note(hook, time.perf_counter() - began, count)
+
+    def _note(self, hook: str, taken: float, calls: int) -> None:
+        counts = self._counts.get(hook)
+        if counts is None:
+            counts = self._counts[hook] = _HookCounts()
+        counts.calls += calls
+        counts.seconds += taken
+        if calls and taken / calls > counts.slowest:
+            counts.slowest = taken / calls
+        if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
+            self.on_slow(self, hook, taken)
 
 
 def read_outbox(take: Callable[[], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:

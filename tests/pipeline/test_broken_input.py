@@ -148,7 +148,14 @@ async def test_records_that_lie_about_their_length_are_counted(tmp_path: Path) -
 def failing(block: str) -> str:
     """A script of which every hook of a block raises."""
     hooks = ", ".join(f"{hook} = function() error('{hook} fails') end" for hook in sorted(BLOCKS[block].hooks))
-    group = {"alert_monitor": f"alert_guid = '{ALERTS}',", "resource_monitor": f"resource_guid = '{HASHES}',"}
+    tcp = "{77E462AB-2E42-42EC-9A58-C1A6821D6B31}"
+    group = {
+        "alert_monitor": f"alert_guid = '{ALERTS}',",
+        "resource_monitor": f"resource_guid = '{HASHES}',",
+        "simplecounter": f"protocol_guid = '{tcp}',",
+        "protocol_handler": f"control = {{ guid = '{ALERTS}', host_protocol_guid = '{tcp}', "
+        "host_protocol_ports = { 80 } },",
+    }
     return plugin(
         f"onmessage = function() error('onmessage fails') end, {block} = {{ {group.get(block, '')} {hooks} }}"
     )
