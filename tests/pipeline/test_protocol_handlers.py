@@ -170,8 +170,8 @@ async def test_protocols_stack_in_any_order_of_loading(tmp_path: Path, order: tu
         handler(OURS[3], OURS[2], "nil", ALL),
         reader(
             OURS[3],
-            "local packet = layer:packet() "
-            "T.loginfo(packet:num_layers() .. layer:rawbytes():tostring() .. packet:get_layer(3):rawbytes():tostring())",
+            "local packet, own = layer:packet(), layer:rawbytes():tostring() "
+            "T.loginfo(packet:num_layers() .. own .. packet:get_layer(3):rawbytes():tostring())",
         ),
     ]
     assert await told(tmp_path, [udp(A, Z, b"hello")], *(scripts[each] for each in order)) == ["6lohe"]
@@ -302,7 +302,7 @@ async def test_a_counter_of_an_unknown_protocol_waits_for_its_handler(tmp_path: 
             "protocol_handler.control.guid must be a GUID, not {}",
         ),
         (
-            f"protocol_handler = {{ control = {{ guid = '{OURS[1]}', host_protocol_guid = true }}, parselayer = print }}",
+            f"protocol_handler = {{ control = {{ guid = '{OURS[1]}', host_protocol_guid = true }} }}",
             "protocol_handler.control.host_protocol_guid must be a GUID, not true",
         ),
     ],
