@@ -101,7 +101,8 @@ async def test_no_counter_call_breaks_a_run(capture: Path, tmp_path: Path) -> No
       engine:update_counter("{GROUP}", "7", 0, 1)
       engine:update_counter("{GROUP}", 7, 1, 0.5)"""
     collector = Collector()
-    async with Engine([write(tmp_path, counter(body, "TCP"))], sinks=[collector]) as engine:
+    config = Config(slow_hook_seconds=3600.0)
+    async with Engine([write(tmp_path, counter(body, "TCP"))], config=config, sinks=[collector]) as engine:
         await engine.run(Capture(capture))
     assert sums(collector) == {("7", 0): MANY / 5 * 2, ("7", 1): MANY / 10}
     assert engine.stats.script_errors == 0
@@ -162,7 +163,9 @@ async def test_the_same_run_gives_the_same_records(capture: Path, tmp_path: Path
     found = []
     for seconds in (0.0, 1.0):
         collector = Collector()
-        async with Engine([script, other], sinks=[collector], config=Config(slice_seconds=seconds)) as engine:
+        async with Engine(
+            [script, other], sinks=[collector], config=Config(slice_seconds=seconds, slow_hook_seconds=3600.0)
+        ) as engine:
             await engine.run(Capture(capture))
         found.append([each for each in collector.records if each.kind != "summary"])
     assert found[0] == found[1]
