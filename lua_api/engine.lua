@@ -42,6 +42,7 @@ end
 function M.new(context)
   local put = context.put
   local engine, sums, complained = {}, {}, {}
+  local last_guid, last_meter, last_keys -- of the counter that was updated last
 
   -- A call that can't be recorded is logged once per method and ignored (spec 9.3 O5).
   local function complain(method, what)
@@ -62,22 +63,36 @@ function M.new(context)
     return true
   end
 
-  local function add_to_counter(method, guid, key, meter, value)
-    guid, key, meter, value = text(guid), text(key), tonumber(meter), tonumber(value)
-    if not (guid and key and meter and value) then
-      return all(method, "guid", guid, "key", key, "meter", meter, "value", value)
-    end
-    local group = sums[guid]
-    if not group then
-      group = {}
-      sums[guid] = group
-    end
-    local meters = group[key]
+  -- The sums of a group's meter by key; nil when there is no such thing.
+  local function sums_of(guid, meter)
+    guid, meter = text(guid), tonumber(meter)
+    if not guid or not meter or meter - meter ~= 0 then return nil end
+    local meters = sums[guid]
     if not meters then
       meters = {}
-      group[key] = meters
+      sums[guid] = meters
     end
-    meters[meter] = (meters[meter] or 0) + value
+    local keys = meters[meter]
+    if not keys then
+      keys = {}
+      meters[meter] = keys
+    end
+    return keys
+  end
+
+  -- Called for each packet, mostly with the group and meter of the call before: those are not looked up again.
+  local function add_to_counter(method, guid, key, meter, value)
+    local keys = last_keys
+    if guid ~= last_guid or meter ~= last_meter then
+      keys = sums_of(guid, meter)
+      if keys then last_guid, last_meter, last_keys = guid, meter, keys end
+    end
+    if type(key) ~= "string" then key = text(key) end
+    if type(value) ~= "number" then value = tonumber(value) end
+    if not (keys and key and value) then
+      return all(method, "guid", text(guid), "key", key, "meter", keys and meter, "value", value)
+    end
+    keys[key] = (keys[key] or 0) + value
   end
 
   function engine:update_counter(guid, key, meter, value) add_to_counter("update_counter", guid, key, meter, value) end
@@ -233,12 +248,13 @@ function M.new(context)
   -- Puts the sums of the batch into the outbox, in no fixed order, and starts new ones.
   local function flush_counters()
     if next(sums) == nil then return end
-    for guid, group in pairs(sums) do
-      for key, meters in pairs(group) do
-        for meter, sum in pairs(meters) do put(effects.COUNTER, 4, group_of(guid), key, meter, sum) end
+    for guid, meters in pairs(sums) do
+      guid = group_of(guid)
+      for meter, keys in pairs(meters) do
+        for key, sum in pairs(keys) do put(effects.COUNTER, 4, guid, key, meter, sum) end
       end
     end
-    sums = {}
+    sums, last_guid, last_meter, last_keys = {}, nil, nil, nil
   end
 
   return setmetatable(engine, { __opaque = "the engine belongs to the hook, use it in onresult" }), flush_counters

@@ -10,7 +10,7 @@ ffi.cdef [[
 // One header. It lies within the captured bytes: one that the snap length cut has what is there of it.
 typedef struct {
   uint16_t protocol;          // a number of offpath.protocols
-  uint16_t reserved;
+  uint16_t reserved;          // while protocol handlers run, what was said to come next: its number, or 0
   int32_t  offset, length;    // from the packet's first byte; bytes
 } offpath_layer_t;
 
@@ -42,7 +42,7 @@ typedef struct {
   uint8_t  reassembled;       // 1: completed one
   uint8_t  tunnels;           // entered on the way in
   uint8_t  too_deep;          // 1: more tunnels or layers than are followed or listed
-  uint8_t  reserved;
+  uint8_t  resumed;           // 1: was just dissected further, because a protocol handler said so
   offpath_layer_t layer[16];  // from the outside in
 } offpath_frame_t;
 ]]

@@ -14,6 +14,7 @@ local ship = require("offpath.ship")
 local adapters = require("offpath.hooks")
 local packetblock = require("offpath.packetblock")
 local protocols = require("offpath.protocols")
+local flowkey = require("offpath.flowkey")
 local JSON = require("JSON")
 
 local xpcall, type, tostring = xpcall, type, tostring
@@ -187,7 +188,15 @@ function M.start(settings)
 
   host_end.learn_protocol = protocols.learn
 
-  -- Runs the packet hook over the frames of a batch (feed.lua). How many calls, and how many frames name a protocol next.
+  -- Host and protocol of a handler that lies above another handler's protocol, as numbers; or nothing.
+  function host_end.guest() return packetblock.guest(block_name, block) end
+
+  host_end.learn_guest = protocols.learn_guest
+
+  -- Another capture begins, with flow rows of its own.
+  host_end.new_capture = flowkey.forget
+
+  -- Runs the packet hook over the frames of a batch (feed.lua). How many name another protocol next, and calls made.
   function host_end.packets(address, count, named_only)
     feed = feed or packetblock.start(block_name, block, context)
     return feed(address, count, named_only)

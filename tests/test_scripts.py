@@ -14,7 +14,7 @@ import pytest
 
 from engine import Capture, Config, Engine
 from engine.capture.synth import Synthesis, synthesize
-from engine.values.records import Alert, Record, Resource
+from engine.values.records import Alert, Counter, Record, Resource
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -89,6 +89,25 @@ async def test_malware_hash_without_a_list_is_disabled(tmp_path: Path) -> None:
     config = Config(args=str(tmp_path / "absent.txt"))
     async with Engine(scripts=[SCRIPTS / "malware_hash.lua"], config=config) as engine:
         assert engine.stats.plugins == ()
+
+
+async def test_tcp_flags(synthesis: Synthesis) -> None:
+    engine, records = await run("tcp_flags.lua", synthesis.path, "", "counter")
+    sums = {(record.key, record.meter): record.value for record in records if isinstance(record, Counter)}
+    assert {key for key, _ in sums} == {"data", "SYN", "SYN ACK", "FIN"}
+    assert sums["SYN", 0] == sums["SYN ACK", 0] == synthesis.connections
+    packets = sum(value for (_, meter), value in sums.items() if meter == 0)
+    assert packets == engine.stats.decode.packets == synthesis.packets
+    assert sum(value for (_, meter), value in sums.items() if meter == 1) == engine.stats.decode.wire_bytes
+
+
+async def test_my_protocol(synthesis: Synthesis) -> None:
+    engine, records = await run("my_protocol.lua", synthesis.path, "", "counter")
+    sums = {record.key: record.value for record in records if isinstance(record, Counter)}
+    calls = {hook.name: hook.calls for plugin in engine.stats.plugins for hook in plugin.hooks}
+    assert calls["onpacket"] == sum(sums.values()) > 0
+    assert {key.split()[0] for key in sums} <= {"GET", "HEAD", "POST", "PUT"}
+    assert not any("none" in key for key in sums)
 
 
 def test_orders_service_prints_the_alert(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ local dissect = require("capture.dissect").dissect
 local verdicts = require("capture.dissect")
 local graph = require("capture.dissect.graph")
 local records = require("capture.records")
+local resume = require("capture.dissect.resume")
 local memory = require("capture.memory")
 local fragments = require("capture.fragments")
 local flows = require("capture.flows")
@@ -52,15 +53,20 @@ end
 ---- what Python calls -------------------------------------------------------------------------------------------
 
 -- `buffers` and `settings` are those of events.lua and of the modules they are named after.
-function M.configure(buffers, settings, limits, seed, wants)
-  with_streams = wants.streams
-  frames = wants.frames and ffi.new(ffi.typeof("$[?]", frame.frame_t), QUEUE) or nil
+function M.configure(buffers, settings, limits, seed, streams)
+  with_streams = streams
   events.configure(buffers)
   flows.configure(limits.flows, seed)
   graph.configure(limits.tunnels)
   fragments.configure(limits.fragments, seed)
   tcp.configure(settings, events.sink)
-  return address_of(counters), address_of(graph.layer_packets), frames and address_of(frames) or 0
+  return address_of(counters), address_of(graph.layer_packets)
+end
+
+-- Whether the next steps are to keep their packets. Returns where they are, or 0.
+function M.want_frames(wanted)
+  frames, frame_count = wanted and ffi.new(ffi.typeof("$[?]", frame.frame_t), QUEUE) or nil, 0
+  return wanted and address_of(frames) or 0
 end
 
 -- Names of the protocols by their numbers, from 1 on, a line each. Their counts lie one further: 0 is none.
@@ -193,6 +199,11 @@ function M.pass_time(time)
   latest = math.max(latest, time)
   local done = advance(latest)
   return events.lay_out(), 0, done, latest, 0
+end
+
+-- Dissects the packets of the last step further in which a script named what comes next.
+function M.resume()
+  for at = 0, frame_count - 1 do resume(frames + at, packet) end
 end
 
 -- Ends every stream. Returns as `step` does; call again until it is done.

@@ -37,11 +37,13 @@ _FLOWS_PER_SLICE: Final = 2_000
 _LUA_FUNCTIONS: Final = (
     "configure",
     "begin",
+    "want_frames",
     "has",
     "extend",
     "position",
     "begin_block",
     "step",
+    "resume",
     "pass_time",
     "finish",
     "ignore",
@@ -105,7 +107,7 @@ class Decoder:
     def __init__(self, limits: CaptureLimits, *, streams: bool = True, frames: bool = False) -> None:
         """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made.
 
-        `frames=True` leaves the dissected packets of each step in memory, for `Batch.frames`.
+        `frames` is for `want_frames`.
         """
         self._limits = limits
         self._name = ""
@@ -131,7 +133,7 @@ class Decoder:
         self._lua: dict[str, Any] = {name: module[name.encode()] for name in _LUA_FUNCTIONS}
         self._names = module[b"protocol_names"]().decode().split("\n")
         self._last_layers: dict[str, int] = {}
-        addresses: tuple[int, int, int] = self._lua["configure"](
+        addresses: tuple[int, int] = self._lua["configure"](
             self._state.table(
                 {
                     "events": _address(self._events),
@@ -164,9 +166,11 @@ class Decoder:
                 }
             ),
             int.from_bytes(os.urandom(4), "little"),
-            self._state.table({"streams": streams, "frames": frames}),
+            streams,
         )
-        self._counters, self._layers, self._frames = addresses
+        self._counters, self._layers = addresses
+        self._frames = 0
+        self.want_frames(frames)
 
     def begin(self, capture: MappedCapture, *, shift: float = 0.0) -> None:
         """Decode this capture from now on: flows and streams of the one before go on, unless `finish` ended them.
@@ -207,6 +211,18 @@ class Decoder:
         if self._unread:
             raise RuntimeError(f"{self._name} is not finished: call step() until it is done")
         self._name, self._closed, self._unread = name, closed, True
+
+    def want_frames(self, wanted: bool) -> None:
+        """Whether the next steps leave their dissected packets in memory, for `Batch.frames`."""
+        if wanted != bool(self._frames):
+            self._frames = self._lua["want_frames"](wanted)
+
+    def resume(self) -> None:
+        """Dissect those frames of the last step further whose last layer names a protocol of ours as the next one.
+
+        Their flow is not counted again: row 0, and ports and addresses of the innermost headers.
+        """
+        self._lua["resume"]()
 
     def step(self, packets: int) -> Batch:
         """Decode at most that many records; fewer when the buffers are full, or when others come much later.

@@ -26,6 +26,7 @@ class FilesReel(Reel):
         self._files: list[Found] | None = None
         self._at = 0
         self._mapped: MappedCapture | None = None
+        self._spent: MappedCapture | None = None  # decoded, but frames of the last batch lie in it
         self._stopped = False
         self._stats = SourceStats()
         self._shift = 0.0
@@ -34,6 +35,7 @@ class FilesReel(Reel):
 
     async def next(self, decoder: Decoder, packets: int) -> Batch | None:
         """As in the base class. The streams of a pass end before the next pass begins."""
+        self._close_spent()
         if self._files is None:
             await self._find()
         if self._ending:
@@ -49,7 +51,7 @@ class FilesReel(Reel):
                 if batch.packets:
                     self._latest = batch.time
                 if batch.done:
-                    self._close_file()
+                    self._spent, self._mapped = self._mapped, None
                 return batch
             if not self._rewind():
                 break
@@ -112,15 +114,17 @@ class FilesReel(Reel):
         """As in the base class."""
         return self._stats
 
-    def _close_file(self) -> None:
-        mapped, self._mapped = self._mapped, None
-        if mapped is not None:
-            mapped.close()
+    def _close_spent(self) -> None:
+        spent, self._spent = self._spent, None
+        if spent is not None:
+            spent.close()
 
     def close(self) -> None:
         """As in the base class."""
         self._stopped = True
-        self._close_file()
+        self._close_spent()
+        self._spent, self._mapped = self._mapped, None
+        self._close_spent()
 
 
 def _ignore(_found: object) -> None:

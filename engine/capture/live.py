@@ -153,6 +153,7 @@ class LiveReel(Reel):
         self._left = packets
         self._ring: Ring | None = None
         self._in_block = self._passing = self._stopped = False
+        self._spent = False  # a block is decoded, but frames of the last batch lie in it
         self._woken = asyncio.Event()
         self._counts = (0, 0)
         self._until: float | None = None
@@ -165,6 +166,9 @@ class LiveReel(Reel):
             self._ring = Ring(self._interface, self._megabytes, promiscuous=self._promiscuous)
             self._until = None if self._seconds is None else loop.time() + self._seconds
         ring = self._ring
+        if self._spent:
+            self._spent = False
+            ring.release()
         if self._passing:
             return self._pass_time(decoder)
         if self._left == 0:
@@ -179,8 +183,7 @@ class LiveReel(Reel):
         if self._left is not None:
             self._left -= batch.packets
         if batch.done:
-            ring.release()
-            self._in_block = False
+            self._in_block, self._spent = False, True
         return batch
 
     async def _next_block(self, ring: Ring, loop: asyncio.AbstractEventLoop) -> tuple[int, int] | None:

@@ -34,6 +34,12 @@ function M.check(address, length)
   error("bytes outside of captured memory")
 end
 
+-- A pointer to captured bytes.
+function M.at(address, length)
+  M.check(address, length)
+  return cast(layouts.bytes_ptr_t, address)
+end
+
 ---- the scratch -------------------------------------------------------------------------------------------------
 
 -- Forgets what the batch before left there.

@@ -30,6 +30,7 @@ class Reel(ABC):
     async def next(self, decoder: Decoder, packets: int) -> Batch | None:
         """The next batch of at most that many packets, or None at the end.
 
+        The memory that its frames lie in stays as it is until the next call, or `close`.
         Raises `CaptureError` when the source can't be opened.
         """
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import fields
 
-from engine.capture.decoder import Decoder, EventKind, StreamEvent
+from engine.capture.decoder import Batch, Decoder, EventKind, StreamEvent
 from engine.capture.extract import FileExtractor
 from engine.capture.files import FilesReel
 from engine.capture.live import LiveReel
@@ -23,7 +23,7 @@ from engine.values.stats import DecodeStats, HttpStats, SourceStats
 # Packets of a step: few at first, while the compiler still works on the decoder. They grow by number and not by time,
 # so that a capture is cut into the same batches at every run.
 _FIRST_STEP = 16
-_LARGEST_STEP = 512
+_LARGEST_STEP = 2_048
 _STEPS_OF_A_SIZE = 4
 
 _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, or a thousand times as much when decoded
@@ -38,7 +38,7 @@ class CaptureRun:
         pace: Pace | None,
         decoder: Decoder,
         extractor: FileExtractor | None,
-        packets: PacketPath | None,
+        packets: PacketPath,
         slice_seconds: float,
     ) -> None:
         """Without an extractor only flows are counted; `packets` gets the frames."""
@@ -55,16 +55,17 @@ class CaptureRun:
 
         Raises `CaptureError` when the source can't be opened.
         """
+        self._packets.begin()
         began = time.perf_counter()
-        while (batch := await self._reel.next(self._decoder, self._next_step())) is not None:
+        while (batch := await self._next_batch()) is not None:
             if batch.packets:
                 if self._pace is not None:
                     await self._pace.wait(batch.time)
                     began = time.perf_counter()
                 if not self._reel.wall_time:
                     follow(batch.time)
-            if batch.frame_count and self._packets is not None:
-                await self._packets.feed(batch.frames, batch.frame_count)
+            if batch.frame_count:
+                await self._packets.feed(batch.frames, batch.frame_count, self._decoder.resume)
             await self._handle(batch.events, began)
             await breathe()
             began = time.perf_counter()
@@ -74,6 +75,10 @@ class CaptureRun:
             done = batch.done
             await self._handle(batch.events, time.perf_counter())
             await breathe()
+
+    async def _next_batch(self) -> Batch | None:
+        self._decoder.want_frames(self._packets.wanted)
+        return await self._reel.next(self._decoder, self._next_step())
 
     def _next_step(self) -> int:
         size = min(_FIRST_STEP << self._steps // _STEPS_OF_A_SIZE, _LARGEST_STEP)

@@ -282,11 +282,11 @@ class Engine:
         reader = self._reader
         filex = [plugin for plugin in self._plugins if plugin.block.name == "filex_monitor"]
         streams = bool(filex) or self._bus.wants("http") or self._bus.wants("file")
-        reader.begin(source, filex, streams=streams, packets=self._packets if self._packets.wanted else None)
+        reader.begin(source, filex, streams=streams, packets=self._packets)
         self._run_over.clear()
         try:
             await reader.read(self._clock.follow, self._breathe)
-            for records in reader.flows():
+            for records in reader.flows() if self._bus.wants("flow") else ():
                 for record in records:
                     tags = self._effects.tags.pop(record.id, None)
                     self._bus.publish(replace(record, tags=tags) if tags else record)

@@ -46,7 +46,7 @@ class CaptureReader:
         """Whether a source is being read."""
         return self._run is not None
 
-    def begin(self, source: Source, plugins: Sequence[Plugin], *, streams: bool, packets: PacketPath | None) -> None:
+    def begin(self, source: Source, plugins: Sequence[Plugin], *, streams: bool, packets: PacketPath) -> None:
         """Get ready for a source. `plugins` are those with file hooks; without `streams` only flows are counted.
 
         `packets` gets the frames of each batch. Raises `EngineError` when another one is being read.
@@ -56,7 +56,7 @@ class CaptureReader:
         reel = make_reel(source, self._warn_of_source)
         pace = Pace(source.speed) if isinstance(source, Replay) else None
         extractor = self._make_extractor(plugins) if streams else None
-        decoder = Decoder(self._config.limits, streams=streams, frames=packets is not None)
+        decoder = Decoder(self._config.limits, streams=streams)
         self._run = CaptureRun(reel, pace, decoder, extractor, packets, self._config.slice_seconds)
 
     def _make_extractor(self, plugins: Sequence[Plugin]) -> FileExtractor:

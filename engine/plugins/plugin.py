@@ -120,6 +120,9 @@ class Plugin:
             "protocols",
             "protocol_numbers",
             "learn_protocol",
+            "guest",
+            "learn_guest",
+            "new_capture",
             "packets",
         ):
             self._functions[name] = self.host.lua[name.encode()]
@@ -198,6 +201,20 @@ class Plugin:
         """Make a protocol known that some script names."""
         self._functions["learn_protocol"](number, guid, name)
 
+    @property
+    def guest(self) -> tuple[int, int] | None:
+        """Host and protocol of a handler that lies above another handler's protocol, by their numbers."""
+        told: tuple[int, int] | None = self._functions["guest"]()
+        return told
+
+    def learn_guest(self, host: int, number: int) -> None:
+        """Make known what lies above a protocol that some script names."""
+        self._functions["learn_guest"](host, number)
+
+    def new_capture(self) -> None:
+        """Another capture begins, with flow rows of its own."""
+        self._functions["new_capture"]()
+
     def packets(self, address: int, count: int, *, named_only: bool = False) -> int:
         """Run the packet hook over frames (frame.lua), which must stay until it returns.
 
@@ -206,14 +223,14 @@ class Plugin:
         """
         [hook] = self.block.hooks
         began = time.perf_counter()
+        naming = calls = 0
         try:
-            calls, naming = self._functions["packets"](address, count, named_only)
-        except LuaError as exc:  # past the script's own error boundary
+            naming, calls = self._functions["packets"](address, count, named_only)
+        except LuaError as exc:
             self.on_error(self, hook, str(exc), "")
-            return 0
-        if calls:
-            self._note(hook, time.perf_counter() - began, int(calls))
-        return int(naming)
+        finally:
+            self._note(hook, time.perf_counter() - began, calls)
+        return naming
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
@@ -301,7 +318,7 @@ class Plugin:
             counts = self._counts[hook] = _HookCounts()
         counts.calls += calls
         counts.seconds += taken
-        if taken / calls > counts.slowest:
+        if calls and taken / calls > counts.slowest:
             counts.slowest = taken / calls
         if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
             self.on_slow(self, hook, taken)

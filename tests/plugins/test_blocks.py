@@ -20,7 +20,7 @@ def adapters() -> dict[str, set[str]]:
 
 
 def test_every_hook_has_an_adapter_and_every_adapter_a_hook() -> None:
-    """But those of packets, which feed.lua calls."""
+    """Those of packets are fed as they are (feed.lua)."""
     assert adapters() == {block.name: set(block.hooks) for block in BLOCK_LIST if not block.packets}
 
 
