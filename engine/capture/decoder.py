@@ -10,7 +10,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -70,6 +70,19 @@ class StreamEvent(NamedTuple):
     """DATA: the bytes. OPEN: the flow key (spec 3.2)."""
 
 
+class Datagram(NamedTuple):
+    """One UDP datagram, whole where it came in fragments."""
+
+    time: float
+    """Stream time in seconds."""
+    flow: bytes
+    """The flow key (spec 3.2)."""
+    source_port: int
+    target_port: int
+    data: bytes
+    """What was captured of it."""
+
+
 class Batch(NamedTuple):
     """What one call gave: `packets` records read, and whether the capture (or the flush) is at its end."""
 
@@ -87,11 +100,21 @@ class Batch(NamedTuple):
 class Decoder:
     """Decodes one capture after another into one flow table. It owns a Lua state: use it on the thread that made it."""
 
-    def __init__(self, limits: CaptureLimits, *, streams: bool = True, frames: bool = False) -> None:
+    def __init__(
+        self,
+        limits: CaptureLimits,
+        *,
+        streams: bool = True,
+        frames: bool = False,
+        udp_ports: Collection[int] = (),
+        quic_ports: Collection[int] = (),
+    ) -> None:
         """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made.
 
-        `frames=True` leaves the dissected packets of each step in memory, for `Batch.frames`.
+        `frames=True` leaves the dissected packets of each step in memory, for `Batch.frames`. `datagrams` gives those
+        from or to `udp_ports`, and those to `quic_ports` that may be of a QUIC handshake.
         """
+        frames = frames or bool(udp_ports or quic_ports)
         self._limits = limits
         self._capture: MappedCapture | None = None
         self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
@@ -112,8 +135,12 @@ class Decoder:
         self._state.add_modules("offpath", Path(lua_api.__file__).parent)
         module = self._state.require("capture.decoder")
         self._lua: dict[str, Any] = {
-            name: module[name.encode()] for name in ("configure", "begin", "step", "finish", "ignore", "flow_run")
+            name: module[name.encode()]
+            for name in ("configure", "begin", "step", "finish", "ignore", "mute", "flow_run")
         }
+        datagrams = self._state.require("capture.datagrams")
+        datagrams[b"configure"](self._state.table(sorted(udp_ports)), self._state.table(sorted(quic_ports)))
+        self._lua["next_datagram"] = datagrams[b"next"]
         self._names = module[b"protocol_names"]().decode().split("\n")
         self._last_layers: dict[str, int] = {}
         addresses: tuple[int, int, int] = self._lua["configure"](
@@ -178,6 +205,13 @@ class Decoder:
         """Decode at most that many records; fewer when the buffers are full."""
         return self._run("step", packets)
 
+    def datagrams(self, batch: Batch) -> Iterator[Datagram]:
+        """The chosen datagrams among the packets of a step, in their order; before the next step only."""
+        at = 0
+        while (found := self._lua["next_datagram"](batch.frames, batch.frame_count, at)) is not None:
+            at = found[0]
+            yield Datagram(*found[1:])
+
     def finish(self) -> Batch:
         """The capture ends here: holes become gaps and every stream is closed. Call again until it is done."""
         batch = self._run("finish")
@@ -199,6 +233,12 @@ class Decoder:
         if opened is not None:
             self._lua["ignore"](opened[0], stream)
             self._over.append(stream)
+
+    def mute(self, stream: int) -> None:
+        """Nobody wants more bytes of this connection: its next event after the present batch is its CLOSE."""
+        opened = self._opened.get(stream)
+        if opened is not None:
+            self._lua["mute"](opened[0], stream)
 
     def flow_records(self) -> Iterator[list[Flow]]:
         """All flows in order of appearance, in slices of at most 2000. Rows go on counting between slices."""
