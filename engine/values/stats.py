@@ -236,6 +236,9 @@ class EngineStats:
 
     decode: DecodeStats = field(default_factory=DecodeStats)
     http: HttpStats = field(default_factory=HttpStats)
+    dns: DnsStats = field(default_factory=DnsStats)
+    tls: TlsStats = field(default_factory=TlsStats)
+    quic: QuicStats = field(default_factory=QuicStats)
     events: EventStats = field(default_factory=EventStats)
     messages: MessageStats = field(default_factory=MessageStats)
     tasks: AsyncStats = field(default_factory=AsyncStats)
@@ -260,7 +263,8 @@ class EngineStats:
         """Every count under one name: packets, flows and HTTP as they are, the others with their group before them."""
         http = asdict(self.http)
         counts: dict[str, int] = {**asdict(self.decode), "http_malformed": http.pop("malformed"), **http}
-        groups = {"events": asdict(self.events), "messages": asdict(self.messages), "tasks": self.tasks.counts}
+        groups = {name: asdict(getattr(self, name)) for name in ("dns", "tls", "quic")}
+        groups |= {"events": asdict(self.events), "messages": asdict(self.messages), "tasks": self.tasks.counts}
         for group, values in (*groups.items(), ("records", asdict(self.records))):
             counts.update({f"{group}_{name}": value for name, value in values.items()})
         return counts | {"alerts": self.alerts, "resources": self.resources, "script_errors": self.script_errors}
