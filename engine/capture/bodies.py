@@ -77,8 +77,10 @@ class FileHooks(Protocol):
 class HttpListener(Protocol):
     """Hears of messages and bodies, and has no say in them."""
 
-    wants_heads: bool
     wants_hashes: bool
+
+    def wants_flow(self, flow: bytes) -> bool:
+        """Whether it is to hear of the messages of a connection."""
 
     def head(self, flow: bytes, exchange: Exchange, is_request: bool, time: float) -> None:
         """A header block was read: that of the request, or of the final response."""

@@ -37,7 +37,7 @@ class FileExtractor:
     call. A refused request skips its response without asking; a refused body yields no `File` record.
     What a hook raises is not caught here: the plugin floor keeps errors of scripts to itself.
 
-    A listener hears of every message of every connection, whatever the hooks refuse.
+    A listener hears of the messages of every connection that it wants, whatever the hooks refuse.
     """
 
     hears_end = False
@@ -62,8 +62,11 @@ class FileExtractor:
     def open(self, stream: int, flow: bytes, roles_known: bool, time: float) -> bool:
         """A connection began; `flow` is its key. `roles_known`: the handshake was seen, direction 0 is the client.
 
-        Always true: whether it speaks HTTP, its bytes will tell.
+        Whether it is to be read: whether it speaks HTTP, its bytes will tell.
         """
+        outlets = self._outlets
+        if not (outlets.bodies or (outlets.listener is not None and outlets.listener.wants_flow(flow))):
+            return False
         if stream in self._flows:
             self.end(stream, time)
         self._flows[stream] = _Flow(self._outlets, flow, time, roles_known=roles_known)
@@ -122,7 +125,7 @@ class _Flow:
         self.time = time
         self._outlets = outlets
         self._flow = flow
-        self._listener = outlets.listener if outlets.listener and outlets.listener.wants_heads else None
+        self._listener = outlets.listener if outlets.listener and outlets.listener.wants_flow(flow) else None
         self._accepted = False
         self._ended = False
         self._bodies: list[Body | None] = [None, None]  # by direction as hooks count them

@@ -19,15 +19,19 @@ class HttpFinder:
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self.wants_heads = findings.wants.http_heads
         self.wants_hashes = findings.wants.hashes
+        self._of_all = findings.wants.documents or HTTP_URIS in findings.wants.resources
+
+    def wants_flow(self, flow: bytes) -> bool:
+        """Whether messages of a connection are wanted."""
+        return self._of_all or self._findings.attributes.wanted_of(flow)
 
     def head(self, flow: bytes, exchange: Exchange, is_request: bool, time: float) -> None:
         """A header block was read."""
         head = exchange.request if is_request else exchange.response
         assert head is not None
         findings, wants = self._findings, self._findings.wants
-        if wants.attributes and findings.attributes.wanted_of(flow):
+        if findings.attributes.wanted_of(flow):
             self._tell(flow, head, time)
         if wants.documents:
             findings.document(HTTP_DOCUMENTS, flow, text(head.raw), time)

@@ -30,17 +30,17 @@ class ReassemblyHandlers:
         self._takers = [plugin for plugin in plugins if "onpayload" in plugin.hooks]
         self._flows: dict[int, _Flow] = {}
         self._streams: dict[bytes, int] = {}
-        self.hears_end = True
         self.wanted = any(plugin.hooks for plugin in plugins)
         self.wants_attributes = self._ballot.any_has("onattribute")
+        self.hears_end = self.wants_attributes or self._ballot.any_has("onterminateflow")
 
     def open(self, stream: int, flow: bytes, roles_known: bool, time: float) -> bool:  # noqa: ARG002
         """A connection began: the vote, then onnewflow. Whether any plugin wants it."""
-        if not self._ballot.vote("filter", time, flow):
-            return False
         takers = [plugin for plugin in self._takers if not plugin.closed]
         for plugin in takers:
             plugin.new_flow(flow)
+        if not self._ballot.vote("filter", time, flow):
+            return False
         self._flows[stream] = _Flow(flow, time, takers)
         self._streams[flow] = stream
         self._ballot.tell("onnewflow", time, 0, flow)
@@ -53,6 +53,8 @@ class ReassemblyHandlers:
         for plugin in tuple(flow.takers):
             if plugin.closed or plugin.payload(time, flow.key, 1 - direction, position, data):
                 flow.takers.remove(plugin)
+        if not (flow.takers or self.hears_end):
+            self._forget(stream)
         return bool(flow.takers)
 
     def gap(self, stream: int, direction: int, position: int, length: int, time: float) -> None:
@@ -61,9 +63,12 @@ class ReassemblyHandlers:
     def end(self, stream: int, time: float, *, over: int) -> None:
         """The connection was closed, timed out, or its capture is over."""
         del over
-        flow = self._flows.pop(stream)
-        self._streams.pop(flow.key, None)
-        self._ballot.tell("onterminateflow", time, 0, flow.key)
+        self._ballot.tell("onterminateflow", time, 0, self._forget(stream))
+
+    def _forget(self, stream: int) -> bytes:
+        key = self._flows.pop(stream).key
+        del self._streams[key]
+        return key
 
     def close(self) -> None:
         """The run is cut short: what is still open ends."""
