@@ -8,14 +8,17 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from engine import Capture, Config, Engine
 from engine.capture.synth import Synthesis, synthesize
-from engine.values.records import Alert, Record, Resource
+from engine.values.records import Alert, Record, Resource, Tls
+from engine.values.records import Counter as Counted
 
+SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "pcap"
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
@@ -83,6 +86,20 @@ async def test_malware_hash(synthesis: Synthesis, tmp_path: Path) -> None:
     messages = [record.message for record in records if isinstance(record, Alert)]
     assert len(messages) == 1
     assert messages[0].startswith(f"Test.Malware in {bad.uri}")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared captures are not there")
+async def test_tls_sni(capfd: pytest.CaptureFixture[str]) -> None:
+    _, records = await run("tls_sni.lua", SHARED / "trisul-tutorial1.pcap", "", "tls", "counter")
+    printed = [line.split(maxsplit=3) for line in capfd.readouterr().out.splitlines()]
+    hellos = [each for each in records if isinstance(each, Tls)]
+    assert len(hellos) == 10
+    assert Counter((name, cipher) for _, name, cipher, _ in printed) == Counter(
+        (each.sni, each.cipher.upper()) for each in hellos
+    )
+    counted = {each.key: each.value for each in records if isinstance(each, Counted)}
+    assert counted == Counter(each.sni for each in hellos)
+    assert "GitHub, Inc." in {owner for *_, owner in printed}
 
 
 async def test_malware_hash_without_a_list_is_disabled(tmp_path: Path) -> None:

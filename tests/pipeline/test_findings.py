@@ -194,6 +194,25 @@ async def test_the_certificate_of_a_client_is_not_taken_for_the_server_s(tmp_pat
     assert found.subject.endswith("CN=server")
 
 
+async def test_server_names_in_quic(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from tests.capture.test_quic import HELLO as QUIC_HELLO
+    from tests.capture.test_quic import crypto, initial
+
+    half = len(QUIC_HELLO) // 2
+    target = ("10.0.0.7", 443)
+    sent = [
+        (1.0, udp(CLIENT, target, initial(crypto(0, QUIC_HELLO[:half])))),
+        (1.5, udp(target, CLIENT, b"\xc3 the server's")),
+        (2.0, udp(CLIENT, target, initial(crypto(half, QUIC_HELLO[half:]), count=3))),
+        (2.5, udp(CLIENT, target, b"\x43 encrypted")),
+    ]
+    [found], stats = await subscribed(capture_of(tmp_path, sent), "tls")
+    assert (found.transport, found.sni, found.alpn, found.time) == ("quic", "q.example", ("h3",), 2.0)
+    assert found.ja4.startswith("q")
+    assert (stats.quic.connections, stats.quic.client_hellos) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("kinds", "scripts", "made"),
     [
