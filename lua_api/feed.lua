@@ -22,7 +22,7 @@ local function mask_of(protocol)
   return rshift(protocol, 5), lshift(1, band(protocol, 31))
 end
 
--- Calls onpacket(engine, layer) for each frame in which the layer is. Returns run(address, count).
+-- Calls onpacket(engine, layer) for each frame in which the layer is. Returns run(address, count): how many calls that were.
 function M.counter(context, protocol, onpacket)
   local view = packets.new_view()
   local layer = view.layer(0)
@@ -30,19 +30,20 @@ function M.counter(context, protocol, onpacket)
   local engine = context.engine
 
   return function(address, count)
-    local batch = cast(frame_ptr_t, address)
+    local batch, calls = cast(frame_ptr_t, address), 0
     for at = 0, count - 1 do
       local frame = batch[at]
       if band(frame.present[word], mask) ~= 0 then
         view.frame, layer.index = frame, index_of(frame, protocol) or 0
         context.time, context.wire_length = frame.time, frame.wire
+        calls = calls + 1
         local ok, failed = xpcall(onpacket, handler, engine, layer)
         if not ok then context.put(effects.ERROR, 3, "onpacket", failure.parts(failed)) end
       end
     end
     context.wire_length = nil
     view:close()
-    return 0
+    return calls, 0
   end
 end
 
@@ -85,7 +86,8 @@ local ABOVE = {
 }
 
 -- Calls parselayer(layer) for each frame in which what lies above the last layer is the handler's: by host and ports, or
--- because the handler below named it. Returns run(address, count, named_only): how many frames name another protocol next.
+-- because the handler below named it. Returns run(address, count, named_only): how many calls that were, and how many frames
+-- name another protocol next.
 -- `own` and `host` are numbers of protocols, `ports` an array.
 function M.handler(context, own, host, ports, parselayer)
   local view = packets.new_view()
@@ -124,7 +126,7 @@ function M.handler(context, own, host, ports, parselayer)
   end
 
   return function(address, count, named_only)
-    local batch, naming = cast(frame_ptr_t, address), 0
+    local batch, calls, naming = cast(frame_ptr_t, address), 0, 0
     for at = 0, count - 1 do
       local frame = batch[at]
       if frame.layer_count > 0 then
@@ -134,6 +136,7 @@ function M.handler(context, own, host, ports, parselayer)
           last.reserved = 0
           view.frame, view.above, view.available = frame, from, available
           context.time, context.wire_length = frame.time, frame.wire
+          calls = calls + 1
           local ok, consumed, following = xpcall(parselayer, handler, layer)
           if ok then
             naming = naming + note(frame, last, from, available, consumed, following)
@@ -145,7 +148,7 @@ function M.handler(context, own, host, ports, parselayer)
     end
     context.wire_length = nil
     view:close()
-    return naming
+    return calls, naming
   end
 end
 

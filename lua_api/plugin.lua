@@ -198,7 +198,7 @@ function M.start(settings)
 
   host_end.learn_protocol = protocols.learn
 
-  -- Runs the packet hook over the frames of a batch (feed.lua). Frames that name another protocol next.
+  -- Runs the packet hook over the frames of a batch (feed.lua). How many calls, and how many frames name a protocol next.
   function host_end.packets(address, count, named_only)
     feed = feed or packetblock.start(block_name, block, context)
     return feed(address, count, named_only)

@@ -10,13 +10,13 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import lua_api
-from engine.capture.source import MappedCapture
+from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats
@@ -33,6 +33,22 @@ _BYTES_PER_PIECE: Final = 256  # bounds the number of held segments by the limit
 _LEAST_PIECES: Final = 64
 _MOST_PIECES: Final = 65_536
 _FLOWS_PER_SLICE: Final = 2_000
+
+_LUA_FUNCTIONS: Final = (
+    "configure",
+    "begin",
+    "has",
+    "extend",
+    "position",
+    "begin_block",
+    "step",
+    "pass_time",
+    "finish",
+    "ignore",
+    "mute",
+    "flow_run",
+    "forget",
+)
 
 _PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -116,7 +132,9 @@ class Decoder:
         """
         frames = frames or bool(udp_ports or quic_ports)
         self._limits = limits
-        self._capture: MappedCapture | None = None
+        self._name = ""
+        self._closed = _never
+        self._unread = False
         self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
         self._over: list[int] = []
         self._last_stats = DecodeStats()
@@ -134,10 +152,7 @@ class Decoder:
         self._state.add_modules("capture", Path(__file__).parent)
         self._state.add_modules("offpath", Path(lua_api.__file__).parent)
         module = self._state.require("capture.decoder")
-        self._lua: dict[str, Any] = {
-            name: module[name.encode()]
-            for name in ("configure", "begin", "step", "finish", "ignore", "mute", "flow_run")
-        }
+        self._lua: dict[str, Any] = {name: module[name.encode()] for name in _LUA_FUNCTIONS}
         datagrams = self._state.require("capture.datagrams")
         datagrams[b"configure"](self._state.table(sorted(udp_ports)), self._state.table(sorted(quic_ports)))
         self._lua["next_datagram"] = datagrams[b"next"]
@@ -180,30 +195,62 @@ class Decoder:
         )
         self._counters, self._layers, self._frames = addresses
 
-    def begin(self, capture: MappedCapture) -> None:
-        """Decode this capture from now on. It must stay open until `finish` is done.
+    def begin(self, capture: MappedCapture, *, shift: float = 0.0) -> None:
+        """Decode this capture from now on: flows and streams of the one before go on, unless `finish` ended them.
 
-        Raises `RuntimeError` when the capture before was not finished: its streams still point into it.
+        It must stay open until a batch is `done`. `shift` is added to the times of its packets. Raises `RuntimeError`
+        when it is closed, or when packets of the capture before were not decoded.
         """
-        if self._capture is not None:
-            raise RuntimeError(f"{self._capture.path} is not finished: call finish() until it is done")
         if capture.closed:
             raise RuntimeError(f"{capture.path} is closed")
-        fmt = capture.format
-        self._lua["begin"](
-            capture.address,
-            capture.size,
-            fmt.name == "pcapng",
-            fmt.records,
-            fmt.big_endian,
-            fmt.ticks,
-            fmt.link_type,
-        )
-        self._capture = capture
+        self._begin(capture.path, lambda: capture.closed)
+        self._lua["begin"](capture.address, capture.size, *_layout(capture.format), shift, False)
+
+    def begin_parts(self, name: str, fmt: CaptureFormat, address: int, size: int, *, last: bool) -> None:
+        """Decode a capture that comes in parts. The memory must stay as it is until `extend` gives another."""
+        self._begin(name, _never)
+        self._lua["begin"](address, size, *_layout(fmt), 0.0, not last)
+
+    def has(self, packets: int) -> bool:
+        """Whether a step can decode so many records, or all that are left, before `extend` brings more."""
+        enough: bool = self._lua["has"](packets)
+        return enough
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the present part were read. The next part begins with the others."""
+        return int(self._lua["position"]())
+
+    def extend(self, address: int, size: int, *, last: bool) -> None:
+        """The next part. Only between two steps of which the first left nothing queued, that is when not `has`."""
+        self._lua["extend"](address, size, not last)
+
+    def begin_block(self, name: str, address: int, size: int, link_type: int) -> None:
+        """Decode the packets in a block of the kernel's ring, which must stay as it is until a batch is `done`."""
+        self._begin(name, _never)
+        self._lua["begin_block"](address, size, link_type)
+
+    def _begin(self, name: str, closed: Callable[[], bool]) -> None:
+        if self._unread:
+            raise RuntimeError(f"{self._name} is not finished: call step() until it is done")
+        self._name, self._closed, self._unread = name, closed, True
 
     def step(self, packets: int) -> Batch:
-        """Decode at most that many records; fewer when the buffers are full."""
-        return self._run("step", packets)
+        """Decode at most that many records; fewer when the buffers are full, or when others come much later.
+
+        `done` when all of the capture, or of the block, is decoded.
+        """
+        if not self._name:
+            raise RuntimeError("cannot step: no capture was begun")
+        if self._closed():
+            raise RuntimeError(f"cannot step: {self._name} was closed before it was decoded")
+        batch = self._run("step", packets)
+        self._unread = self._unread and not batch.done
+        return batch
+
+    def pass_time(self, time: float) -> Batch:
+        """Stream time goes on without packets: what waits or is idle for too long ends. Call again until `done`."""
+        return self._run("pass_time", time)
 
     def datagrams(self, batch: Batch) -> Iterator[Datagram]:
         """The chosen datagrams among the packets of a step, in their order; before the next step only."""
@@ -213,11 +260,22 @@ class Decoder:
             yield Datagram(*found[1:])
 
     def finish(self) -> Batch:
-        """The capture ends here: holes become gaps and every stream is closed. Call again until it is done."""
-        batch = self._run("finish")
-        if batch.done:
-            self._capture = None
-        return batch
+        """The source ends here: holes become gaps and every stream is closed. Call again until it is done.
+
+        Packets that were not decoded never will be.
+        """
+        self._unread = False
+        return self._run("finish")
+
+    def forget(self) -> Iterator[int]:
+        """After `finish`: no connection was ever seen, so that the same one may come again; flows go on counting.
+
+        Done in slices of some thousand flows.
+        """
+        index = 1
+        while number := self._lua["forget"](index):
+            yield number
+            index += number
 
     def flow_key(self, stream: int) -> bytes:
         """Flow key of a stream, from its OPEN until the call that follows the batch with its CLOSE."""
@@ -278,16 +336,12 @@ class Decoder:
         self._lua.clear()
         self._state.close()
         self._state = None
-        self._capture = None
+        self._name = ""
         self._events_view.release()
         self._events.close()
         self._arena.close()
 
-    def _run(self, name: str, *args: int) -> Batch:
-        if self._capture is None:
-            raise RuntimeError(f"cannot {name}: no capture was begun")
-        if self._capture.closed:
-            raise RuntimeError(f"cannot {name}: {self._capture.path} was closed before it was finished")
+    def _run(self, name: str, *args: float) -> Batch:
         for stream in self._over:
             self._opened.pop(stream, None)
         self._over.clear()
@@ -311,6 +365,14 @@ class Decoder:
                 self._over.append(stream)
             append(make(StreamEvent, (kind, stream, direction, time, position, length, data)))
         return events
+
+
+def _never() -> bool:
+    return False
+
+
+def _layout(fmt: CaptureFormat) -> tuple[bool, int, bool, int, int]:
+    return fmt.name == "pcapng", fmt.records, fmt.big_endian, fmt.ticks, fmt.link_type
 
 
 def _address(memory: mmap.mmap) -> int:

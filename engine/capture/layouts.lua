@@ -60,9 +60,9 @@ typedef struct {
   uint8_t  proto, family;
 } offpath_datagram_t;
 
-// Bytes held behind a hole: where they lie, or nothing but their length when they were not captured.
+// Bytes held behind a hole: a copy of them, or nothing but their length when they were not captured.
 typedef struct {
-  double   address;           // negative when not captured
+  double   address;           // of the copy; negative when not captured
   double   since;             // when the earliest of this and all later pieces came
   int32_t  seq, length;
   int32_t  prev, next;

@@ -5,8 +5,7 @@
 -- keeps quiet until a SYN, or until the idle time has passed. A direction without a base (no SYN seen) holds what
 -- comes until an ACK of the other side, a few segments or time show where it begins.
 --
--- Held bytes are pieces of the mapped capture, so all streams must end before the mapping does; or copies, of what goes
--- with its batch.
+-- What is held is copied, so that streams outlive the mapping or block they came in.
 -- The caller asks `has_room` before each segment; one gives no more events than both held lists of a stream hold.
 local bit = require("bit")
 local layouts = require("capture.layouts")

@@ -1,19 +1,24 @@
-"""Reading a capture: decode in slices, streams and datagrams to takers, flows to records. Loop thread only."""
+"""Reading a source: decode in slices, streams and datagrams to takers, flows to records. Loop thread only."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
 
 from engine.capture.decoder import Batch, Decoder, EventKind, StreamEvent
-from engine.capture.source import MappedCapture, open_capture
+from engine.capture.files import FilesReel
+from engine.capture.live import LiveReel
+from engine.capture.pipe import PipeReel
+from engine.capture.reel import Reel, Warn
 from engine.pipeline.analysis import Datagrams, Takers
+from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
+from engine.values.errors import CaptureError
 from engine.values.records import Flow
-from engine.values.stats import DecodeStats
+from engine.values.sources import Capture, Captures, Live, Pipe, Replay, Source, name_of
+from engine.values.stats import DecodeStats, SourceStats
 
 # Packets of a step: few at first, while the compiler still works on the decoder. They grow by number and not by time,
 # so that a capture is cut into the same batches at every run.
@@ -24,26 +29,21 @@ _STEPS_OF_A_SIZE = 4
 _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, or a thousand times as much when decoded
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """A capture file as a source: pcap or pcapng, also compressed with gzip. Times of its packets are stream time."""
-
-    path: str | Path
-
-
 class CaptureRun:
-    """One pass over a capture."""
+    """One pass over a source."""
 
     def __init__(
         self,
-        mapped: MappedCapture,
+        reel: Reel,
+        pace: Pace | None,
         decoder: Decoder,
         takers: Takers,
         packets: PacketPath | None,
         slice_seconds: float,
     ) -> None:
         """Without takers only flows are counted; `packets` gets the frames."""
-        self._mapped = mapped
+        self._reel = reel
+        self._pace = pace
         self._decoder = decoder
         self._takers = takers
         self._packets = packets
@@ -51,21 +51,25 @@ class CaptureRun:
         self._steps = 0
 
     async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
-        """To the end of the capture. `follow(time)` hears of stream time; `breathe` is awaited between batches."""
-        self._decoder.begin(self._mapped)
-        done = False
-        while not done:
-            began = time.perf_counter()
-            batch = self._decoder.step(self._next_step())
+        """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
+
+        Raises `CaptureError` when the source can't be opened.
+        """
+        began = time.perf_counter()
+        while (batch := await self._reel.next(self._decoder, self._next_step())) is not None:
             if batch.packets:
-                follow(batch.time)
-            done = batch.done
+                if self._pace is not None:
+                    await self._pace.wait(batch.time)
+                    began = time.perf_counter()
+                if not self._reel.wall_time:
+                    follow(batch.time)
             if batch.frame_count and self._packets is not None:
                 await self._packets.feed(batch.frames, batch.frame_count)
             if self._takers.datagrams is not None:
                 await self._read_datagrams(self._takers.datagrams, batch)
             await self._handle(batch.events, began)
             await breathe()
+            began = time.perf_counter()
         done = False
         while not done:
             batch = self._decoder.finish()
@@ -99,6 +103,17 @@ class CaptureRun:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
 
+    def end(self) -> None:
+        """Read no further than the present batch."""
+        self._reel.stop()
+        if self._pace is not None:
+            self._pace.end()
+
+    @property
+    def failure(self) -> CaptureError | None:
+        """What ended the source too early, after some of it was read."""
+        return self._reel.failure
+
     def flows(self) -> Iterator[list[Flow]]:
         """The flow records, some thousand at a time."""
         return self._decoder.flow_records()
@@ -107,12 +122,16 @@ class CaptureRun:
         """Counts of packets, flows and streams so far."""
         return self._decoder.stats()
 
+    def source_stats(self) -> SourceStats:
+        """Counts of the source so far."""
+        return self._reel.stats()
+
     def close(self) -> None:
-        """Give up files that are open, the Lua state and the mapping. Idempotent."""
+        """Give up files that are open, the Lua state and the source. Idempotent."""
         if self._takers.streams is not None:
             self._takers.streams.close()
         self._decoder.close()
-        self._mapped.close()
+        self._reel.close()
 
 
 def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
@@ -124,20 +143,30 @@ def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
         yield event._replace(position=event.position + at, length=len(data), data=data)
 
 
-def open_run(
-    source: Capture,
-    make_decoder: Callable[[], Decoder],
-    takers: Takers,
-    packets: PacketPath | None,
-    slice_seconds: float,
-) -> CaptureRun:
-    """Open a capture. Raises `CaptureError` when it can't be read."""
-    mapped = open_capture(source.path)
-    try:
-        return CaptureRun(mapped, make_decoder(), takers, packets, slice_seconds)
-    except BaseException:
-        mapped.close()
-        raise
+def make_reel(source: Source, warn: Warn) -> Reel:
+    """What reads a source. Nothing is opened yet; `warn` hears of files that are skipped or cut off."""
+    match source:
+        case Capture(path):
+            return FilesReel([path], warn, search=False)
+        case Captures(paths):
+            return FilesReel(paths, warn)
+        case Replay(paths, _, loops):
+            return FilesReel(paths, warn, loops=loops)
+        case Pipe(descriptor):
+            return PipeReel(descriptor, name_of(source), warn)
+        case Live():
+            return LiveReel(
+                source.interface,
+                promiscuous=source.promiscuous,
+                seconds=source.seconds,
+                packets=source.packets,
+                megabytes=source.ring_mb,
+            )
+
+
+def add_source(left: SourceStats, right: SourceStats) -> SourceStats:
+    """The sum of two runs' counts."""
+    return SourceStats(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})
 
 
 def add_decode(left: DecodeStats, right: DecodeStats) -> DecodeStats:

@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 from engine.capture.ramfs import Ramfs
 from engine.offload import Gate, Outcome, Status
 from engine.pipeline.analysis import Analysis
-from engine.pipeline.captures import Capture
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
@@ -30,6 +29,7 @@ from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Summary
+from engine.values.sources import Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.vm.state import require_luajit, text
 
@@ -69,7 +69,7 @@ class Engine:
         )
         self._analysis = Analysis(self.config, self._bus, self._plugins, self._ramfs, self._warn, effects.take_resource)
         effects.give_up = self._analysis.give_up
-        self._reader = CaptureReader(self.config)
+        self._reader = CaptureReader(self.config, self._warn_of_source)
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
         self._work_scheduled = False
@@ -273,11 +273,12 @@ class Engine:
 
     # ---- sources
 
-    async def run(self, source: Capture) -> None:
-        """Read a source to its end, and wait until the work that it caused has settled.
+    async def run(self, source: Source) -> None:
+        """Read a source (see `engine.sources`) to its end, and wait until the work that it caused has settled.
 
         The wait ends when nothing settles for `drain_seconds`; what is left goes on. Raises `CaptureError` when the
-        capture can't be read, and `EngineError` when another source is being read.
+        source can't be read, or not to its end: then after what was read is settled. `EngineError` when another source
+        is being read.
         """
         self._running("run a source")
         reader = self._reader
@@ -291,12 +292,18 @@ class Engine:
             await self._settle()
             self._publish_counters()
             await self._bus.flush()
+            if reader.failure is not None:
+                raise reader.failure
         finally:
-            reader.close_capture()
+            reader.close_source()
             self._take_batch()
             self._clock.release()
             self._run_over.set()
             self._wake()
+
+    def end_source(self) -> None:
+        """The source that is being read ends here, as if it had no more; `run` sees to what was read and returns."""
+        self._reader.end()
 
     def _take_batch(self) -> None:
         self._take_all(self._plugins)
@@ -324,7 +331,9 @@ class Engine:
         self._take_batch()
         await self._work_some()
         await self._bus.flush()
-        await asyncio.sleep(0)
+        if time.monotonic() - self._yielded > self.config.slice_seconds:
+            await asyncio.sleep(0)
+            self._yielded = time.monotonic()
         gate = self._running("go on reading")
         while gate.half_full or self._holds_too_much(gate):
             await gate.progress()
@@ -413,6 +422,9 @@ class Engine:
     def _warn(self, plugin: Plugin, line: str) -> None:
         self._log.write(plugin.script, "WARN", line)
 
+    def _warn_of_source(self, source: str, line: str) -> None:
+        self._log.write(source, "WARN", line)
+
     def _inbox_full(self, plugin: Plugin) -> None:
         if self._roster.may_warn(plugin, "messages"):
             place = f"{plugin.block.name}: " if plugin.block.name else ""
@@ -434,6 +446,7 @@ class Engine:
         """Every count, at this moment; after the block, the final ones."""
         gate = self._gate
         return EngineStats(
+            source=self._reader.source_stats(),
             decode=self._reader.decode_stats(),
             **self._analysis.stats()._asdict(),
             events=self._door.stats(),

@@ -1,43 +1,48 @@
-"""Reads one capture after the other for an engine, and keeps what all of them counted. Loop thread only."""
+"""Reads one source after the other for an engine, and keeps what all of them counted. Loop thread only."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 
 from engine.capture.decoder import Decoder
+from engine.capture.reel import Warn
 from engine.pipeline.analysis import Takers
-from engine.pipeline.captures import Capture, CaptureRun, add_decode, open_run
+from engine.pipeline.captures import CaptureRun, add_decode, add_source, make_reel
+from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.values.config import Config
-from engine.values.errors import EngineError
+from engine.values.errors import CaptureError, EngineError
 from engine.values.records import Flow
-from engine.values.stats import DecodeStats
+from engine.values.sources import Replay, Source, name_of
+from engine.values.stats import DecodeStats, SourceStats
 
 
 class CaptureReader:
-    """At most one capture at a time."""
+    """At most one source at a time."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, warn_of_source: Warn) -> None:
+        self._warn_of_source = warn_of_source
         self._config = config
         self._run: CaptureRun | None = None
-        self._decoded = DecodeStats()
+        self._decoded, self._source = DecodeStats(), SourceStats()
 
     @property
     def active(self) -> bool:
-        """Whether a capture is being read."""
+        """Whether a source is being read."""
         return self._run is not None
 
-    def begin(self, source: Capture, takers: Callable[[], Takers], packets: PacketPath | None) -> None:
-        """Open a capture. `takers()` says what is to be read of it; `packets` gets the frames of each batch.
+    def begin(self, source: Source, takers: Callable[[], Takers], packets: PacketPath | None) -> None:
+        """Get ready for a source. `takers()` says what is to be read of it; `packets` gets the frames of each batch.
 
-        Raises `CaptureError` when it can't be read, and `EngineError` when another one is being read.
+        Raises `EngineError` when another one is being read.
         """
         if self._run is not None:
-            raise EngineError(f"cannot run {source.path}: another source is being read")
+            raise EngineError(f"cannot run {name_of(source)}: another source is being read")
+        reel = make_reel(source, self._warn_of_source)
+        pace = Pace(source.speed) if isinstance(source, Replay) else None
         wanted = takers()
-        self._run = open_run(
-            source, lambda: self._make_decoder(wanted, packets), wanted, packets, self._config.slice_seconds
-        )
+        decoder = self._make_decoder(wanted, packets)
+        self._run = CaptureRun(reel, pace, decoder, wanted, packets, self._config.slice_seconds)
 
     def _make_decoder(self, wanted: Takers, packets: PacketPath | None) -> Decoder:
         datagrams = wanted.datagrams
@@ -50,21 +55,38 @@ class CaptureReader:
         )
 
     async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
-        """To the end of the capture. `follow(time)` hears of stream time; `breathe` is awaited between batches."""
+        """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
+
+        Raises `CaptureError` when it can't be opened.
+        """
         assert self._run is not None
         await self._run.read(follow, breathe)
 
+    def end(self) -> None:
+        """The source ends after the present batch, if one is being read."""
+        if self._run is not None:
+            self._run.end()
+
+    @property
+    def failure(self) -> CaptureError | None:
+        """What ended the source too early, after some of it was read."""
+        return self._run.failure if self._run is not None else None
+
     def flows(self) -> Iterator[list[Flow]]:
-        """The flow records of the capture, some thousand at a time."""
+        """The flow records of the source, some thousand at a time."""
         assert self._run is not None
         return self._run.flows()
 
-    def close_capture(self) -> None:
-        """Unfinished bodies end, in hooks, too; then the capture is closed and its counts are kept."""
+    def close_source(self) -> None:
+        """Unfinished bodies end, in hooks, too; then the source is closed and its counts are kept."""
         if self._run is not None:
             self._run.close()
-            self._decoded = self.decode_stats()
+            self._decoded, self._source = self.decode_stats(), self.source_stats()
             self._run = None
+
+    def source_stats(self) -> SourceStats:
+        """Counts of all sources so far."""
+        return add_source(self._source, self._run.source_stats()) if self._run else self._source
 
     def decode_stats(self) -> DecodeStats:
         """Counts of packets, flows and streams of all captures so far."""

@@ -207,7 +207,14 @@ class Plugin:
         frames whose last layer names it.
         """
         [hook] = self.block.hooks
-        naming = self._timed(hook, self._functions["packets"], address, count, named_only, count=count)
+        began = time.perf_counter()
+        try:
+            calls, naming = self._functions["packets"](address, count, named_only)
+        except LuaError as exc:  # past the script's own error boundary
+            self.on_error(self, hook, str(exc), "")
+            return 0
+        if calls:
+            self._note(hook, time.perf_counter() - began, int(calls))
         return int(naming)
 
     def new_flow(self, flow: bytes) -> None:
@@ -296,16 +303,19 @@ class Plugin:
             self.on_error(self, hook, str(exc), "")
             return False
         finally:
-            taken = time.perf_counter() - began
-            counts = self._counts.get(hook)
-            if counts is None:
-                counts = self._counts[hook] = _HookCounts()
-            counts.calls += count
-            counts.seconds += taken
-            if taken / count > counts.slowest:
-                counts.slowest = taken / count
-            if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
-                self.on_slow(self, hook, taken)
+            self._note(hook, time.perf_counter() - began, count)
+
+    def _note(self, hook: str, taken: float, calls: int) -> None:
+        """Count calls of a hook that took so many seconds together."""
+        counts = self._counts.get(hook)
+        if counts is None:
+            counts = self._counts[hook] = _HookCounts()
+        counts.calls += calls
+        counts.seconds += taken
+        if taken / calls > counts.slowest:
+            counts.slowest = taken / calls
+        if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
+            self.on_slow(self, hook, taken)
 
 
 def read_outbox(take: Callable[[], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:

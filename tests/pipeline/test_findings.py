@@ -19,7 +19,8 @@ from engine.values.groups import (
     SSL_CERTS,
     SSL_DOCUMENTS,
 )
-from engine.values.records import Dns, DnsAnswer, DnsQuestion, Record
+from engine.values.records import Dns, DnsAnswer, DnsQuestion, Record, Tls
+from engine.values.sources import Replay
 from tests.capture.packets import CLIENT, SERVER, udp
 from tests.capture.tls_talk import CHANGE, certificate, chain_body, message, record, server_body
 from tests.capture.tls_talk import CLIENT as HELLO
@@ -265,6 +266,18 @@ async def test_broken_datagrams_and_handshakes_are_counted(tmp_path: Path) -> No
     assert (stats.dns.malformed, stats.tls.malformed) == (2, 1)
     summary = collector.of("summary")[0].counts
     assert (summary["dns_malformed"], summary["tls_malformed"], summary["malformed"]) == (2, 1, 0)
+
+
+async def test_every_pass_of_a_replay_finds_the_same(tmp_path: Path) -> None:
+    path = capture_of(tmp_path, lookup(), secure(certificate()))
+    async with Engine(scripts_of(tmp_path, handler("onpayload", "onattribute", "onterminateflow"))) as engine:
+        records, logs = engine.subscribe("dns", "tls"), engine.subscribe("log")
+        await engine.run(Replay(path, speed=1e6, loops=3))
+    found = [each async for each in records]
+    assert [each.kind for each in found].count("dns") == 3 * 2
+    assert len({each.sni for each in found if isinstance(each, Tls)}) == 1
+    words = [each.text.split()[0] async for each in logs]
+    assert [words.count(word) for word in ("payload", "end")] == [3 * 4, 3]
 
 
 async def test_the_same_capture_gives_the_same_records_in_the_same_order(tmp_path: Path) -> None:
