@@ -41,7 +41,7 @@ end
 -- Makes the engine of one state. `context`: put, log(level, text), side, instanceid, probeid, time.
 function M.new(context)
   local put = context.put
-  local engine, sums, complained = {}, {}, {}
+  local engine, sums, complained, given_up = {}, {}, {}, {}
   local last_guid, last_meter, last_keys -- of the counter that was updated last
 
   -- A call that can't be recorded is logged once per method and ignored (spec 9.3 O5).
@@ -201,7 +201,7 @@ function M.new(context)
 
   function engine:disable_reassembly(flow)
     flow = key_of(flow)
-    if all("disable_reassembly", "flowkey", flow) then put(effects.DISABLE_REASSEMBLY, 1, flow) end
+    if all("disable_reassembly", "flowkey", flow) then given_up[flow] = true end
   end
 
   -- One argument is a broadcast, two are an id and the message.
@@ -245,8 +245,18 @@ function M.new(context)
     end
   end
 
-  -- Puts the sums of the batch into the outbox, in no fixed order, and starts new ones.
-  local function flush_counters()
+  -- Whether the script has given a flow up in this batch.
+  function context.gave_up(flow) return given_up[flow] == true end
+
+  -- A connection begins: what was said of an earlier one with the same key does not hold for it.
+  function context.new_flow(flow) given_up[flow] = nil end
+
+  -- Puts the sums of the batch and the flows given up in it into the outbox, in no fixed order, and starts new ones.
+  local function flush()
+    for flow in pairs(given_up) do
+      put(effects.DISABLE_REASSEMBLY, 1, flow)
+      given_up[flow] = nil
+    end
     if next(sums) == nil then return end
     for guid, meters in pairs(sums) do
       guid = group_of(guid)
@@ -257,7 +267,7 @@ function M.new(context)
     sums, last_guid, last_meter, last_keys = {}, nil, nil, nil
   end
 
-  return setmetatable(engine, { __opaque = "the engine belongs to the hook, use it in onresult" }), flush_counters
+  return setmetatable(engine, { __opaque = "the engine belongs to the hook, use it in onresult" }), flush
 end
 
 return M

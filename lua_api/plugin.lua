@@ -59,14 +59,14 @@ function M.start(settings)
     time = 0,
     lease = 0,
   }
-  local names, flush_counters, completion
+  local names, flush_engine, completion
   local T_of_host
   T_of_host, names = prelude.build(settings, {
     createkey = function(guid, key, label) context.engine:update_key_info(guid, key, label) end,
   })
   T = T_of_host -- a script may put another table in its place
   local pack = ship.packer(names, function(id, bytecode) box.put(effects.CODE, 2, id, bytecode) end)
-  context.engine, flush_counters = engines.new(context)
+  context.engine, flush_engine = engines.new(context)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
   local plugin, block, block_name, hooks, feed = nil, nil, nil, nil, nil
@@ -172,6 +172,17 @@ function M.start(settings)
     return false
   end
 
+  -- A connection begins whose bytes onpayload gets.
+  host_end.new_flow = context.new_flow
+
+  -- Calls onpayload for the next bytes of a connection, unless the script has given it up. Whether it has, or does now.
+  function host_end.payload(time, flow, ...)
+    if context.gave_up(flow) then return true end
+    context.time = time
+    guarded("onpayload", hooks.onpayload, block.onpayload, context.engine, time, flow, ...)
+    return context.gave_up(flow)
+  end
+
   -- The protocols that the block names, as GUIDs and names, those with a number of their own left out; or nil and what is wrong.
   function host_end.protocols()
     local ok, named = pcall(packetblock.named, block_name, block)
@@ -237,7 +248,7 @@ function M.start(settings)
   -- Ends the batch: sums and counts join the outbox.
   function host_end.seal()
     completion.flush_pack()
-    flush_counters()
+    flush_engine()
     completion.report_rejected()
   end
 

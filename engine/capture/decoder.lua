@@ -214,7 +214,7 @@ function M.finish()
   return events.lay_out(), 0, done, latest, 0
 end
 
-M.ignore = tcp.ignore
+M.ignore, M.mute = tcp.ignore, tcp.mute
 M.flow_run, M.forget, M.position = flows.run, flows.forget, records.position
 
 return M

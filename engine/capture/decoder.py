@@ -10,7 +10,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -47,6 +47,7 @@ _LUA_FUNCTIONS: Final = (
     "pass_time",
     "finish",
     "ignore",
+    "mute",
     "flow_run",
     "forget",
 )
@@ -87,6 +88,19 @@ class StreamEvent(NamedTuple):
     """DATA: the bytes. OPEN: the flow key (spec 3.2)."""
 
 
+class Datagram(NamedTuple):
+    """One UDP datagram, whole where it came in fragments."""
+
+    time: float
+    """Stream time in seconds."""
+    flow: bytes
+    """The flow key (spec 3.2)."""
+    source_port: int
+    target_port: int
+    data: bytes
+    """What was captured of it."""
+
+
 class Batch(NamedTuple):
     """What one call gave: `packets` records read, and whether the capture (or the flush) is at its end."""
 
@@ -104,11 +118,21 @@ class Batch(NamedTuple):
 class Decoder:
     """Decodes one capture after another into one flow table. It owns a Lua state: use it on the thread that made it."""
 
-    def __init__(self, limits: CaptureLimits, *, streams: bool = True, frames: bool = False) -> None:
+    def __init__(
+        self,
+        limits: CaptureLimits,
+        *,
+        streams: bool = True,
+        frames: bool = False,
+        udp_ports: Collection[int] = (),
+        quic_ports: Collection[int] = (),
+    ) -> None:
         """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made.
 
-        `frames` is for `want_frames`.
+        `frames` is for `want_frames`. `datagrams` gives those from or to `udp_ports`, and of those to `quic_ports` what
+        may be of a QUIC handshake.
         """
+        self._needs_frames = bool(udp_ports or quic_ports)
         self._limits = limits
         self._name = ""
         self._closed = _never
@@ -131,6 +155,9 @@ class Decoder:
         self._state.add_modules("offpath", Path(lua_api.__file__).parent)
         module = self._state.require("capture.decoder")
         self._lua: dict[str, Any] = {name: module[name.encode()] for name in _LUA_FUNCTIONS}
+        datagrams = self._state.require("capture.datagrams")
+        datagrams[b"configure"](self._state.table(sorted(udp_ports)), self._state.table(sorted(quic_ports)))
+        self._lua["next_datagram"] = datagrams[b"next"]
         self._names = module[b"protocol_names"]().decode().split("\n")
         self._last_layers: dict[str, int] = {}
         addresses: tuple[int, int] = self._lua["configure"](
@@ -214,6 +241,7 @@ class Decoder:
 
     def want_frames(self, wanted: bool) -> None:
         """Whether the next steps leave their dissected packets in memory, for `Batch.frames`."""
+        wanted = wanted or self._needs_frames
         if wanted != bool(self._frames):
             self._frames = self._lua["want_frames"](wanted)
 
@@ -240,6 +268,13 @@ class Decoder:
     def pass_time(self, time: float) -> Batch:
         """Stream time goes on without packets: what waits or is idle for too long ends. Call again until `done`."""
         return self._run("pass_time", time)
+
+    def datagrams(self, batch: Batch) -> Iterator[Datagram]:
+        """The chosen datagrams among the packets of a step, in their order; before the next step only."""
+        at = 0
+        while (found := self._lua["next_datagram"](batch.frames, batch.frame_count, at)) is not None:
+            at = found[0]
+            yield Datagram(*found[1:])
 
     def finish(self) -> Batch:
         """The source ends here: holes become gaps and every stream is closed. Call again until it is done.
@@ -273,6 +308,12 @@ class Decoder:
         if opened is not None:
             self._lua["ignore"](opened[0], stream)
             self._over.append(stream)
+
+    def mute(self, stream: int) -> None:
+        """Nobody wants more bytes of this connection: its next event after the present batch is its CLOSE."""
+        opened = self._opened.get(stream)
+        if opened is not None:
+            self._lua["mute"](opened[0], stream)
 
     def flow_records(self) -> Iterator[list[Flow]]:
         """All flows in order of appearance, in slices of at most 2000. Rows go on counting between slices."""

@@ -86,6 +86,7 @@ typedef struct {
   int32_t  slot, row, batch, event;
   int32_t  older, newer;      // by last activity
   uint8_t  opened, roles, flip;   // direction of an event = side xor flip
+  uint8_t  muted;             // nothing but its end is told
 } offpath_stream_t;
 
 typedef struct { double now, wake; } offpath_clock_t;

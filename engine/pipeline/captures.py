@@ -1,4 +1,4 @@
-"""Reading a source: decode in slices, streams to files, flows to records. Loop thread only."""
+"""Reading a source: decode in slices, streams and datagrams to takers, flows to records. Loop thread only."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import fields
 
 from engine.capture.decoder import Batch, Decoder, EventKind, StreamEvent
-from engine.capture.extract import FileExtractor
 from engine.capture.files import FilesReel
 from engine.capture.live import LiveReel
 from engine.capture.pipe import PipeReel
 from engine.capture.reel import Reel, Warn
+from engine.pipeline.analysis import Datagrams, Takers
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.values.errors import CaptureError
 from engine.values.records import Flow
 from engine.values.sources import Capture, Captures, Live, Pipe, Replay, Source, name_of
-from engine.values.stats import DecodeStats, HttpStats, SourceStats
+from engine.values.stats import DecodeStats, SourceStats
 
 # Packets of a step: few at first, while the compiler still works on the decoder. They grow by number and not by time,
 # so that a capture is cut into the same batches at every run.
@@ -37,15 +37,15 @@ class CaptureRun:
         reel: Reel,
         pace: Pace | None,
         decoder: Decoder,
-        extractor: FileExtractor | None,
+        takers: Takers,
         packets: PacketPath,
         slice_seconds: float,
     ) -> None:
-        """Without an extractor only flows are counted; `packets` gets the frames."""
+        """Without takers only flows are counted; `packets` gets the frames."""
         self._reel = reel
         self._pace = pace
         self._decoder = decoder
-        self._extractor = extractor
+        self._takers = takers
         self._packets = packets
         self._slice = slice_seconds
         self._steps = 0
@@ -66,6 +66,8 @@ class CaptureRun:
                     follow(batch.time)
             if batch.frame_count:
                 await self._packets.feed(batch.frames, batch.frame_count, self._decoder.resume)
+            if self._takers.datagrams is not None:
+                await self._read_datagrams(self._takers.datagrams, batch)
             await self._handle(batch.events, began)
             await breathe()
             began = time.perf_counter()
@@ -86,27 +88,25 @@ class CaptureRun:
         return size
 
     async def _handle(self, events: list[StreamEvent], began: float) -> None:
-        """Feed the extractor; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
-        if self._extractor is None:
+        """Feed the takers; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
+        streams = self._takers.streams
+        if streams is None:
             return
         for event in events:
             for piece in _pieces(event):
-                self._feed(self._extractor, piece)
+                streams.feed(self._decoder, piece)
                 if time.perf_counter() - began > self._slice:
                     await asyncio.sleep(0)
                     began = time.perf_counter()
 
-    def _feed(self, extractor: FileExtractor, event: StreamEvent) -> None:
-        if event.kind == EventKind.DATA:
-            if not extractor.data(event.stream, event.direction, event.position, event.time, event.data):
-                self._decoder.ignore(event.stream)
-        elif event.kind == EventKind.OPEN:
-            flow = self._decoder.flow_key(event.stream)
-            extractor.open(event.stream, flow, self._decoder.roles_known(event.stream), event.time)
-        elif event.kind == EventKind.GAP:
-            extractor.gap(event.stream, event.direction, event.position, event.length, event.time)
-        else:
-            extractor.end(event.stream, event.time, over=event.position)
+    async def _read_datagrams(self, datagrams: Datagrams, batch: Batch) -> None:
+        """Their bytes stay where they are until the next step, so the loop gets its turn here, too."""
+        began = time.perf_counter()
+        for datagram in self._decoder.datagrams(batch):
+            datagrams.take(datagram)
+            if time.perf_counter() - began > self._slice:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
 
     def end(self) -> None:
         """Read no further than the present batch."""
@@ -131,14 +131,10 @@ class CaptureRun:
         """Counts of the source so far."""
         return self._reel.stats()
 
-    def http_stats(self) -> HttpStats:
-        """Counts of HTTP messages and bodies so far."""
-        return self._extractor.stats() if self._extractor is not None else HttpStats()
-
     def close(self) -> None:
         """Give up files that are open, the Lua state and the source. Idempotent."""
-        if self._extractor is not None:
-            self._extractor.close()
+        if self._takers.streams is not None:
+            self._takers.streams.close()
         self._decoder.close()
         self._reel.close()
 
@@ -181,8 +177,3 @@ def add_source(left: SourceStats, right: SourceStats) -> SourceStats:
 def add_decode(left: DecodeStats, right: DecodeStats) -> DecodeStats:
     """The sum of two runs' counts."""
     return DecodeStats(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})
-
-
-def add_http(left: HttpStats, right: HttpStats) -> HttpStats:
-    """The sum of two runs' counts."""
-    return HttpStats(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})

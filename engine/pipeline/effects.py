@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.capture.ramfs import Ramfs
@@ -13,7 +14,7 @@ from engine.pipeline.records import RecordBus
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
 from engine.values.flowkeys import endpoints
-from engine.values.records import Alert, Edge, FlowUpdate, KeyInfo, Resource
+from engine.values.records import Alert, Edge, Flow, FlowUpdate, KeyInfo, Resource
 from engine.vm.state import text
 from lua_api import Effect
 
@@ -22,6 +23,7 @@ _PORT_GROUP = "{C51B48D4-7876-479E-B0D9-BD9EFF03CE2E}"
 _PROTOCOL_GROUP = "{E89BCD56-30AD-40F5-B1C8-8B7683F440BD}"
 
 _TAG_BYTES = 64
+_ATTRIBUTE = b"attribute:"
 
 
 class Effects:
@@ -43,8 +45,9 @@ class Effects:
         self._ramfs = ramfs
         self._plugins = plugins
         self._on_error = on_error
-        self.tags: dict[str, str] = {}
-        """Tags of flows whose records are not out yet."""
+        self.give_up: Callable[[Plugin, bytes], None] = lambda _plugin, _flow: None
+        """Hears of connections that a plugin wants no more bytes of."""
+        self._tags: dict[str, str] = {}  # of flows whose records are not out yet
         self.alerts = 0
         self.resources = 0
         self._handlers: dict[int, Callable[..., None]] = {
@@ -109,23 +112,35 @@ class Effects:
         self._deliveries.alert(self._plugins, alert, (flow, sigid, classification, message, status))
 
     def _resource(self, plugin: Plugin, time: float, group: bytes, flow: bytes, uri: bytes, contents: bytes) -> None:
-        self.resources += 1
         resource = Resource(text(group), text(flow), text(uri), text(contents), plugin.script, time)
+        self.take_resource(resource, (flow, uri, contents))
+
+    def take_resource(self, resource: Resource, raw: tuple[bytes, ...]) -> None:
+        """Publish a resource and show it to monitors; `raw` is its flow, uri and contents."""
+        self.resources += 1
         self._bus.publish(resource)
-        self._deliveries.resource(self._plugins, resource, (flow, uri, contents))
+        self._deliveries.resource(self._plugins, resource, raw)
 
     def _flow_update(self, plugin: Plugin, time: float, flow: bytes, name: bytes, value: bytes) -> None:
         update = FlowUpdate(text(flow), text(name), text(value), plugin.script, time)
         if update.name == "tag":
             self._tag(update.flow, update.value)
         self._bus.publish(update)
+        if name.startswith(_ATTRIBUTE):
+            self._deliveries.attribute(self._plugins, plugin, time, (flow, name.removeprefix(_ATTRIBUTE), value))
 
     def _tag(self, flow: str, tag: str) -> None:
         """Add a tag to a flow, once, while the text of all its tags stays under 64 bytes (spec 9.3 O12, O13)."""
-        tags = self.tags.get(flow, "")
+        tags = self._tags.get(flow, "")
         longer = f"{tags}|{tag}" if tags else tag
         if tag not in tags.split("|") and len(longer.encode()) < _TAG_BYTES:
-            self.tags[flow] = longer
+            self._tags[flow] = longer
+
+    def publish_flows(self, flows: Iterable[Flow]) -> None:
+        """Publish flow records, with the tags that scripts gave to them."""
+        for flow in flows:
+            tags = self._tags.pop(flow.id, None)
+            self._bus.publish(replace(flow, tags=tags) if tags else flow)
 
     def _edge(self, _plugin: Plugin, from_group: bytes, from_key: bytes, to_group: bytes, to_key: bytes) -> None:
         self._bus.publish(Edge(text(from_group), text(from_key), text(to_group), text(to_key)))
@@ -149,8 +164,8 @@ class Effects:
     def _message(self, _plugin: Plugin, side: bytes, addressed: bool, message_id: bytes, message: bytes) -> None:
         self._deliveries.message(self._plugins, side.decode(), addressed, message_id, message)
 
-    def _disable_reassembly(self, _plugin: Plugin, _flow: bytes) -> None:
-        """No hook here gets payload of a flow that it could give up: files need every byte."""
+    def _disable_reassembly(self, plugin: Plugin, flow: bytes) -> None:
+        self.give_up(plugin, flow)
 
     def _code(self, plugin: Plugin, code: int, bytecode: bytes) -> None:
         assert plugin.queue is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from engine.capture.ramfs import Ramfs
 from engine.offload import Gate, Outcome, Status
+from engine.pipeline.analysis import Analysis
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
@@ -64,10 +64,12 @@ class Engine:
         self._door = EventDoor(self.config.event_limit, self._plugins, self._clock.now)
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
         self._ramfs_directory: Ramfs | None = None
-        self._effects = Effects(
+        self._effects = effects = Effects(
             self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error
         )
-        self._reader = CaptureReader(self.config, self._ramfs, self._bus.publish, self._warn, self._warn_of_source)
+        self._analysis = Analysis(self.config, self._bus, self._plugins, self._ramfs, self._warn, effects.take_resource)
+        effects.give_up = self._analysis.give_up
+        self._reader = CaptureReader(self.config, self._warn_of_source)
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
         self._work_scheduled = False
@@ -280,16 +282,12 @@ class Engine:
         """
         self._running("run a source")
         reader = self._reader
-        filex = [plugin for plugin in self._plugins if plugin.block.name == "filex_monitor"]
-        streams = bool(filex) or self._bus.wants("http") or self._bus.wants("file")
-        reader.begin(source, filex, streams=streams, packets=self._packets)
+        reader.begin(source, self._analysis.begin, self._packets)
         self._run_over.clear()
         try:
             await reader.read(self._clock.follow, self._breathe)
             for records in reader.flows() if self._bus.wants("flow") else ():
-                for record in records:
-                    tags = self._effects.tags.pop(record.id, None)
-                    self._bus.publish(replace(record, tags=tags) if tags else record)
+                self._effects.publish_flows(records)
                 await self._breathe()
             await self._settle()
             self._publish_counters()
@@ -309,7 +307,7 @@ class Engine:
 
     def _take_batch(self) -> None:
         self._take_all(self._plugins)
-        self._reader.outboxes_taken()
+        self._analysis.outboxes_taken()
 
     async def _settle(self) -> None:
         """Wait until tasks, messages and events that caused one another are done."""
@@ -450,7 +448,7 @@ class Engine:
         return EngineStats(
             source=self._reader.source_stats(),
             decode=self._reader.decode_stats(),
-            http=self._reader.http_stats(),
+            **self._analysis.stats()._asdict(),
             events=self._door.stats(),
             messages=self._deliveries.stats(),
             tasks=gate.stats() if gate else self._tasks,

@@ -2,79 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 
 from engine.capture.decoder import Decoder
-from engine.capture.extract import FileExtractor
-from engine.capture.ramfs import Ramfs
 from engine.capture.reel import Warn
-from engine.pipeline.captures import CaptureRun, add_decode, add_http, add_source, make_reel
+from engine.pipeline.analysis import Takers
+from engine.pipeline.captures import CaptureRun, add_decode, add_source, make_reel
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
-from engine.plugins.filex import FilexVotes
-from engine.plugins.plugin import Plugin
 from engine.values.config import Config
 from engine.values.errors import CaptureError, EngineError
-from engine.values.records import File, Flow, Http
+from engine.values.records import Flow
 from engine.values.sources import Replay, Source, name_of
-from engine.values.stats import DecodeStats, HttpStats, SourceStats
+from engine.values.stats import DecodeStats, SourceStats
 
 
 class CaptureReader:
-    """At most one source at a time, with an extractor for its files when someone wants them."""
+    """At most one source at a time."""
 
-    def __init__(
-        self,
-        config: Config,
-        ramfs: Callable[[], Ramfs],
-        publish: Callable[[Http | File], None],
-        warn: Callable[[Plugin, str], None],
-        warn_of_source: Warn,
-    ) -> None:
-        """`ramfs` gives the directory of extracted files; `warn(plugin, text)` takes warnings about votes."""
+    def __init__(self, config: Config, warn_of_source: Warn) -> None:
         self._warn_of_source = warn_of_source
         self._config = config
-        self._ramfs = ramfs
-        self._publish = publish
-        self._warn = warn
         self._run: CaptureRun | None = None
-        self._leases: list[int] = []
-        self._decoded, self._http, self._source = DecodeStats(), HttpStats(), SourceStats()
+        self._decoded, self._source = DecodeStats(), SourceStats()
 
     @property
     def active(self) -> bool:
         """Whether a source is being read."""
         return self._run is not None
 
-    def begin(self, source: Source, plugins: Sequence[Plugin], *, streams: bool, packets: PacketPath) -> None:
-        """Get ready for a source. `plugins` are those with file hooks; without `streams` only flows are counted.
+    def begin(self, source: Source, takers: Callable[[], Takers], packets: PacketPath) -> None:
+        """Get ready for a source. `takers()` says what is to be read of it; `packets` gets the frames of each batch.
 
-        `packets` gets the frames of each batch. Raises `EngineError` when another one is being read.
+        Raises `EngineError` when another one is being read.
         """
         if self._run is not None:
             raise EngineError(f"cannot run {name_of(source)}: another source is being read")
         reel = make_reel(source, self._warn_of_source)
         pace = Pace(source.speed) if isinstance(source, Replay) else None
-        extractor = self._make_extractor(plugins) if streams else None
-        decoder = Decoder(self._config.limits, streams=streams)
-        self._run = CaptureRun(reel, pace, decoder, extractor, packets, self._config.slice_seconds)
+        wanted = takers()
+        decoder = self._make_decoder(wanted)
+        self._run = CaptureRun(reel, pace, decoder, wanted, packets, self._config.slice_seconds)
 
-    def _make_extractor(self, plugins: Sequence[Plugin]) -> FileExtractor:
-        votes = FilexVotes(plugins, self._warn, self._keep)
-        return FileExtractor(
-            self._config.limits, self._ramfs(), votes, self._publish, chunk_bytes=self._config.chunk_bytes
+    def _make_decoder(self, wanted: Takers) -> Decoder:
+        datagrams = wanted.datagrams
+        return Decoder(
+            self._config.limits,
+            streams=wanted.streams is not None,
+            udp_ports=datagrams.udp_ports if datagrams else (),
+            quic_ports=datagrams.quic_ports if datagrams else (),
         )
-
-    def _keep(self, lease: int) -> None:
-        """Tasks of a file's hook are still in an outbox when the hook returns: the file stays until they are out."""
-        self._ramfs().hold(lease)
-        self._leases.append(lease)
-
-    def outboxes_taken(self) -> None:
-        """The tasks of all hooks are out, and hold the files that they need."""
-        for lease in self._leases:
-            self._ramfs().release(lease)
-        self._leases.clear()
 
     async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
@@ -103,8 +80,7 @@ class CaptureReader:
         """Unfinished bodies end, in hooks, too; then the source is closed and its counts are kept."""
         if self._run is not None:
             self._run.close()
-            self._decoded, self._http = self.decode_stats(), self.http_stats()
-            self._source = self.source_stats()
+            self._decoded, self._source = self.decode_stats(), self.source_stats()
             self._run = None
 
     def source_stats(self) -> SourceStats:
@@ -114,7 +90,3 @@ class CaptureReader:
     def decode_stats(self) -> DecodeStats:
         """Counts of packets, flows and streams of all captures so far."""
         return add_decode(self._decoded, self._run.decode_stats()) if self._run else self._decoded
-
-    def http_stats(self) -> HttpStats:
-        """Counts of HTTP messages and bodies of all captures so far."""
-        return add_http(self._http, self._run.http_stats()) if self._run else self._http

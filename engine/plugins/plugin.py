@@ -124,6 +124,8 @@ class Plugin:
             "learn_guest",
             "new_capture",
             "packets",
+            "new_flow",
+            "payload",
         ):
             self._functions[name] = self.host.lua[name.encode()]
         self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
@@ -231,6 +233,15 @@ class Plugin:
         finally:
             self._note(hook, time.perf_counter() - began, calls)
         return naming
+
+    def new_flow(self, flow: bytes) -> None:
+        """A connection begins whose bytes `payload` will bring."""
+        self._functions["new_flow"](flow)
+
+    def payload(self, now: float, flow: bytes, direction: int, seekpos: int, data: bytes) -> bool:
+        """Give bytes of a connection to onpayload. True when the script wants no more of it."""
+        gave_up: bool = self._timed("onpayload", self._functions["payload"], now, flow, direction, seekpos, data)
+        return gave_up
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""

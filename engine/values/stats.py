@@ -251,6 +251,9 @@ class EngineStats:
     source: SourceStats = field(default_factory=SourceStats)
     decode: DecodeStats = field(default_factory=DecodeStats)
     http: HttpStats = field(default_factory=HttpStats)
+    dns: DnsStats = field(default_factory=DnsStats)
+    tls: TlsStats = field(default_factory=TlsStats)
+    quic: QuicStats = field(default_factory=QuicStats)
     events: EventStats = field(default_factory=EventStats)
     messages: MessageStats = field(default_factory=MessageStats)
     tasks: AsyncStats = field(default_factory=AsyncStats)
@@ -275,7 +278,7 @@ class EngineStats:
         """Every count under one name: packets, flows and HTTP as they are, the others with their group before them."""
         http = asdict(self.http)
         counts: dict[str, int] = {**asdict(self.decode), "http_malformed": http.pop("malformed"), **http}
-        groups = {"source": asdict(self.source), "events": asdict(self.events)}
+        groups = {name: asdict(getattr(self, name)) for name in ("dns", "tls", "quic", "source", "events")}
         groups |= {"messages": asdict(self.messages), "tasks": self.tasks.counts}
         for group, values in (*groups.items(), ("records", asdict(self.records))):
             counts.update({f"{group}_{name}": value for name, value in values.items()})

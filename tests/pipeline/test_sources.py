@@ -26,7 +26,7 @@ from engine.values.records import File, Record
 from engine.values.sources import Source
 from engine.values.stats import EngineStats
 from tests.capture.packets import pcap, tcp, udp
-from tests.scripts import Collector, assert_counts_close, engine_threads, files_below, on_file, run_alone, write
+from tests.scripts import Collector, assert_counts_close, engine_threads, files_below, on_file, plugin, run_alone, write
 from tests.support import eventually, no_threads_left
 
 A, B = ("10.0.0.1", 40000), ("10.0.0.2", 80)
@@ -305,6 +305,19 @@ async def test_a_pipe_gives_the_records_of_the_file(
         records, stats, _ = await read(Pipe(descriptor), telling(tmp_path))
     assert records == plain
     assert stats.decode == counts.decode
+
+
+async def test_packets_may_be_read_until_the_next_batch(tmp_path: Path) -> None:
+    """Those of the last one, too, when all of the source is decoded."""
+    path = tmp_path / "few.pcap"
+    path.write_bytes(pcap([(float(at), udp(A, B, b"packet %d" % at)) for at in range(3)]))
+    hook = "onpacket = function(engine, layer) T.loginfo(layer:packet():rawbytes():tostring():match('packet %d')) end"
+    script = plugin(f"simplecounter = {{ protocol_guid = '{{14D7AB53-CC51-47E9-8814-9C06AAE60189}}', {hook} }}")
+    with pipe_from(path.read_bytes()) as descriptor:
+        for source in (Capture(path), Captures([path, path]), Replay(path, speed=1e6), Pipe(descriptor)):
+            _, _, collector = await read(source, [write(tmp_path, script, "bytes.lua")])
+            times = 2 if isinstance(source, Captures) else 1
+            assert collector.logged() == ["packet 0", "packet 1", "packet 2"] * times
 
 
 async def test_a_pipe_longer_than_its_buffers(tmp_path: Path) -> None:

@@ -8,9 +8,18 @@ from typing import Any, get_args
 
 import pytest
 
-from engine.values.records import RECORD_TYPES, Alert, Record, Summary, as_mapping
+from engine.values.records import RECORD_TYPES, Alert, DnsAnswer, DnsQuestion, Record, Summary, as_mapping
 
-_SAMPLES = {"str": "text", "int": 7, "float": 1.5, "bool": True, "dict[str, int]": {"files": 3, "alerts": 2}}
+_SAMPLES = {
+    "str": "text",
+    "int": 7,
+    "float": 1.5,
+    "bool": True,
+    "dict[str, int]": {"files": 3, "alerts": 2},
+    "tuple[str, ...]": ("a", "b"),
+    "tuple[DnsQuestion, ...]": (DnsQuestion("a.example", "A"),),
+    "tuple[DnsAnswer, ...]": (DnsAnswer("a.example", "A", "192.0.2.1", 60),),
+}
 
 
 def make(kind: str) -> Any:
@@ -22,7 +31,7 @@ def make(kind: str) -> Any:
 def test_every_record_type_is_listed_under_its_kind() -> None:
     assert set(RECORD_TYPES.values()) == set(get_args(Record))
     assert all(kind == record_type.kind for kind, record_type in RECORD_TYPES.items())
-    assert len(RECORD_TYPES) == 11
+    assert len(RECORD_TYPES) == 14
 
 
 @pytest.mark.parametrize("kind", sorted(RECORD_TYPES))
