@@ -1,11 +1,10 @@
 """Offpath: an asyncio event engine scripted in Lua."""
 
-from engine.pipeline.captures import Capture
 from engine.pipeline.engine import Engine
 from engine.pipeline.records import Sink, Subscription
-from engine.plugins.inputfilter import Script
 from engine.values.config import CaptureLimits, Config
 from engine.values.errors import CaptureError, ConfigError, EngineError, ScriptError, ScriptLoadError
+from engine.values.sources import Capture, Script
 from engine.values.stats import EngineStats
 
 __all__ = [

@@ -41,7 +41,8 @@ end
 -- Makes the engine of one state. `context`: put, log(level, text), side, instanceid, probeid, time.
 function M.new(context)
   local put = context.put
-  local engine, sums, complained = {}, {}, {}
+  local engine, sums, complained, given_up = {}, {}, {}, {}
+  local last_guid, last_meter, last_keys -- of the counter that was updated last
 
   -- A call that can't be recorded is logged once per method and ignored (spec 9.3 O5).
   local function complain(method, what)
@@ -62,22 +63,36 @@ function M.new(context)
     return true
   end
 
-  local function add_to_counter(method, guid, key, meter, value)
-    guid, key, meter, value = text(guid), text(key), tonumber(meter), tonumber(value)
-    if not (guid and key and meter and value) then
-      return all(method, "guid", guid, "key", key, "meter", meter, "value", value)
-    end
-    local group = sums[guid]
-    if not group then
-      group = {}
-      sums[guid] = group
-    end
-    local meters = group[key]
+  -- The sums of a group's meter by key; nil when there is no such thing.
+  local function sums_of(guid, meter)
+    guid, meter = text(guid), tonumber(meter)
+    if not guid or not meter or meter - meter ~= 0 then return nil end
+    local meters = sums[guid]
     if not meters then
       meters = {}
-      group[key] = meters
+      sums[guid] = meters
     end
-    meters[meter] = (meters[meter] or 0) + value
+    local keys = meters[meter]
+    if not keys then
+      keys = {}
+      meters[meter] = keys
+    end
+    return keys
+  end
+
+  -- Called for each packet, mostly with the group and meter of the call before: those are not looked up again.
+  local function add_to_counter(method, guid, key, meter, value)
+    local keys = last_keys
+    if guid ~= last_guid or meter ~= last_meter then
+      keys = sums_of(guid, meter)
+      if keys then last_guid, last_meter, last_keys = guid, meter, keys end
+    end
+    if type(key) ~= "string" then key = text(key) end
+    if type(value) ~= "number" then value = tonumber(value) end
+    if not (keys and key and value) then
+      return all(method, "guid", text(guid), "key", key, "meter", keys and meter, "value", value)
+    end
+    keys[key] = (keys[key] or 0) + value
   end
 
   function engine:update_counter(guid, key, meter, value) add_to_counter("update_counter", guid, key, meter, value) end
@@ -188,7 +203,7 @@ function M.new(context)
 
   function engine:disable_reassembly(flow)
     flow = key_of(flow)
-    if all("disable_reassembly", "flowkey", flow) then put(effects.DISABLE_REASSEMBLY, 1, flow) end
+    if all("disable_reassembly", "flowkey", flow) then given_up[flow] = true end
   end
 
   -- One argument is a broadcast, two are an id and the message.
@@ -232,18 +247,29 @@ function M.new(context)
     end
   end
 
-  -- Puts the sums of the batch into the outbox, in no fixed order, and starts new ones.
-  local function flush_counters()
+  -- Whether the script has given a flow up in this batch.
+  function context.gave_up(flow) return given_up[flow] == true end
+
+  -- A connection begins: what was said of an earlier one with the same key does not hold for it.
+  function context.new_flow(flow) given_up[flow] = nil end
+
+  -- Puts the sums of the batch and the flows given up in it into the outbox, in no fixed order, and starts new ones.
+  local function flush()
+    for flow in pairs(given_up) do
+      put(effects.DISABLE_REASSEMBLY, 1, flow)
+      given_up[flow] = nil
+    end
     if next(sums) == nil then return end
-    for guid, group in pairs(sums) do
-      for key, meters in pairs(group) do
-        for meter, sum in pairs(meters) do put(effects.COUNTER, 4, group_of(guid), key, meter, sum) end
+    for guid, meters in pairs(sums) do
+      guid = group_of(guid)
+      for meter, keys in pairs(meters) do
+        for key, sum in pairs(keys) do put(effects.COUNTER, 4, guid, key, meter, sum) end
       end
     end
-    sums = {}
+    sums, last_guid, last_meter, last_keys = {}, nil, nil, nil
   end
 
-  return setmetatable(engine, { __opaque = "the engine belongs to the hook, use it in onresult" }), flush_counters
+  return setmetatable(engine, { __opaque = "the engine belongs to the hook, use it in onresult" }), flush
 end
 
 return M

@@ -1,19 +1,22 @@
 -- Feeds the frames of a batch to a packet hook: a counter's onpacket (spec 2.2), a protocol handler's parselayer (2.15).
 --
--- The loops over frames make no garbage but one reference a frame, and compile whole when the script's hook does.
+-- The loops over frames make no garbage, and `jit.attach` shows each as one loop trace with side traces that link back to it,
+-- the script's hook inlined, when the hook compiles. What stops that: another loop inside of it, and a call of string.format
+-- or the like, which LuaJIT leaves to the interpreter.
 
 local bit = require "bit"
 local ffi = require "ffi"
 local frames = require "offpath.frame"
 local protocols = require "offpath.protocols"
 local packets = require "offpath.packet"
+local hosts = require "offpath.hosts"
 local failure = require "offpath.failure"
 local effects = require "offpath.effects"
 
-local band, lshift, rshift = bit.band, bit.lshift, bit.rshift
-local cast, tonumber, type, xpcall = ffi.cast, tonumber, type, xpcall
-local index_of, handler = packets.index_of, failure.handler
-local frame_ptr_t, bytes_ptr_t = frames.frame_ptr_t, ffi.typeof("const uint8_t *")
+local band, bor, lshift, rshift = bit.band, bit.bor, bit.lshift, bit.rshift
+local cast, floor, min, tonumber, xpcall = ffi.cast, math.floor, math.min, tonumber, xpcall
+local place_of, handler, end_of = packets.place_of, failure.handler, hosts.end_of
+local frame_ptr_t = frames.frame_ptr_t
 
 local M = {}
 
@@ -22,118 +25,82 @@ local function mask_of(protocol)
   return rshift(protocol, 5), lshift(1, band(protocol, 31))
 end
 
--- Calls onpacket(engine, layer) for each frame in which the layer is. Returns run(address, count).
+-- Calls onpacket(engine, layer) for each frame in which the layer is. Returns run(address, count, first): 0, and how many calls
+-- it made; `first` is the place of the frames in their batch.
 function M.counter(context, protocol, onpacket)
   local view = packets.new_view()
-  local layer = view.layer(0)
+  local sight, layer = view.sight, view.layer(0)
   local word, mask = mask_of(protocol)
   local engine = context.engine
 
-  return function(address, count)
-    local batch = cast(frame_ptr_t, address)
+  return function(address, count, first)
+    local batch, calls = cast(frame_ptr_t, address), 0
     for at = 0, count - 1 do
-      local frame = batch[at]
+      local frame = batch + at
       if band(frame.present[word], mask) ~= 0 then
-        view.frame, layer.index = frame, index_of(frame, protocol) or 0
-        context.time, context.wire_length, context.place = frame.time, frame.wire, at
+        calls = calls + 1
+        sight.frame, layer.index = frame, place_of(frame, protocol)
+        context.time, context.wire_length, context.place = frame.time, frame.wire, first + at
         local ok, failed = xpcall(onpacket, handler, engine, layer)
         if not ok then context.put(effects.ERROR, 3, "onpacket", failure.parts(failed)) end
       end
     end
     context.wire_length, context.place = nil, nil
     view:close()
-    return 0
+    return 0, calls
   end
 end
-
--- Two bytes in network order.
-local function be16(p, at) return p[at] * 256 + p[at + 1] end
-
--- Where what a host carries begins, and how many bytes of it there are; nil when this is not for the handler. One function for
--- each kind of host: what its ports mean.
-local function above_transport(host, ports)
-  return function(frame, last)
-    if frame.has_ports == 0 or last.protocol ~= host or frame.payload_captured <= 0 then return nil end
-    if not (ports[frame.port[0]] or ports[frame.port[1]]) then return nil end
-    return frame.payload, frame.payload_captured
-  end
-end
-
-local function above_network(host, ports)
-  return function(frame, last)
-    if last.protocol ~= host or not ports[frame.proto] then return nil end
-    local from = last.offset + last.length
-    return from, frame.captured - from
-  end
-end
-
-local function above_link(host, ports)
-  return function(frame, last)
-    local from = last.offset + last.length
-    if last.protocol ~= host or last.length < 2 then return nil end
-    if not ports[be16(cast(bytes_ptr_t, frame.address), from - 2)] then return nil end
-    return from, frame.captured - from
-  end
-end
-
-local function nowhere() return nil end
-
-local ABOVE = {
-  [protocols.TCP] = above_transport, [protocols.UDP] = above_transport, [protocols.SCTP] = above_transport,
-  [protocols.IPV4] = above_network, [protocols.IPV6] = above_network,
-  [protocols.ETHERNET] = above_link, [protocols.VLAN] = above_link, [protocols.SLL] = above_link,
-}
 
 -- Calls parselayer(layer) for each frame in which what lies above the last layer is the handler's: by host and ports, or
--- because the handler below named it. Returns run(address, count, named_only): how many frames name another protocol next.
--- `own` and `host` are numbers of protocols, `ports` an array.
+-- because the handler below named it. Returns run(address, count, first, named_only): how many frames name another protocol next,
+-- and how many calls it made.
+-- `own` and `host` are numbers of protocols, `ports` a set.
 function M.handler(context, own, host, ports, parselayer)
   local view = packets.new_view()
-  local layer = view.layer(-1)
-  local wanted = {}
-  for _, port in ipairs(ports) do wanted[tonumber(port) or -1] = true end
-  local above = (ABOVE[host] or function() return nowhere end)(host, wanted)
+  local sight, layer = view.sight, view.layer(-1)
+  local above = hosts.above(host, ports)
   local word, mask = mask_of(own)
   view.protocol = protocols.guid[own]
 
-  -- Adds the layer, and notes what the handler says comes next.
+  -- Adds the layer, and notes what comes next: what the handler says, or else what has this protocol for its host.
   local function note(frame, last, from, available, consumed, following)
     consumed = tonumber(consumed)
-    if not consumed or consumed < 0 then return 0 end
-    if consumed > available then consumed = available end
+    if not consumed or not (consumed >= 0) then return 0 end
+    consumed = floor(min(consumed, available))
     local number = following and protocols.find(following) or 0
     if consumed == 0 then
       last.reserved = number
-    elseif frame.layer_count < frames.LAYERS then
+    elseif frame.layer_count == frames.LAYERS then
+      return 0
+    else
+      if number == 0 then number = protocols.guest[own] or 0 end
       local new = frame.layer[frame.layer_count]
       new.protocol, new.offset, new.length, new.reserved = own, from, consumed, number
       frame.layer_count = frame.layer_count + 1
-      frame.present[word] = bit.bor(frame.present[word], mask)
+      frame.present[word] = bor(frame.present[word], mask)
     end
     return number ~= 0 and 1 or 0
   end
 
-  -- Where the handler's bytes are in a frame.
+  -- Where the handler's bytes begin in a frame, or nil.
   local function place(frame, last, named_only)
-    if last.reserved == own then
-      local from = last.offset + last.length
-      return from, frame.captured - from
-    end
-    if named_only or last.reserved ~= 0 then return nil end
+    if last.reserved == own then return last.offset + last.length end
+    if last.reserved ~= 0 or named_only and frame.resumed == 0 then return nil end
     return above(frame, last)
   end
 
-  return function(address, count, named_only)
-    local batch, naming = cast(frame_ptr_t, address), 0
+  return function(address, count, first, named_only)
+    local batch, naming, calls = cast(frame_ptr_t, address), 0, 0
     for at = 0, count - 1 do
-      local frame = batch[at]
+      local frame = batch + at
       if frame.layer_count > 0 then
-        local last = frame.layer[frame.layer_count - 1]
-        local from, available = place(frame, last, named_only)
-        if from and available > 0 then
-          last.reserved = 0
-          view.frame, view.above, view.available = frame, from, available
-          context.time, context.wire_length, context.place = frame.time, frame.wire, at
+        local last = frame.layer + (frame.layer_count - 1)
+        local from = place(frame, last, named_only)
+        local available = from and end_of(frame) - from or 0
+        if available > 0 then
+          last.reserved, calls = 0, calls + 1
+          sight.frame, sight.above, sight.available = frame, from, available
+          context.time, context.wire_length, context.place = frame.time, frame.wire, first + at
           local ok, consumed, following = xpcall(parselayer, handler, layer)
           if ok then
             naming = naming + note(frame, last, from, available, consumed, following)
@@ -145,7 +112,7 @@ function M.handler(context, own, host, ports, parselayer)
     end
     context.wire_length, context.place = nil, nil
     view:close()
-    return naming
+    return naming, calls
   end
 end
 

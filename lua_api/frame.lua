@@ -10,7 +10,7 @@ ffi.cdef [[
 // One header. It lies within the captured bytes: one that the snap length cut has what is there of it.
 typedef struct {
   uint16_t protocol;          // a number of offpath.protocols
-  uint16_t reserved;
+  uint16_t reserved;          // while protocol handlers run, what was said to come next: its number, or 0
   int32_t  offset, length;    // from the packet's first byte; bytes
 } offpath_layer_t;
 
@@ -42,6 +42,7 @@ typedef struct {
   uint8_t  reassembled;       // 1: completed one
   uint8_t  tunnels;           // entered on the way in
   uint8_t  too_deep;          // 1: more tunnels or layers than are followed or listed
+  uint8_t  resumed;           // 1: was just dissected further, because a protocol handler said so
   uint8_t  store;             // what scripts say of keeping this packet: a rank of offpath.storage
   offpath_layer_t layer[16];  // from the outside in
 } offpath_frame_t;
@@ -52,6 +53,7 @@ typedef struct {
   uint32_t seconds, nanos;    // its time stamp, exactly
   int32_t  captured, wire, link;
   int32_t  precise;           // 1: the capture has time stamps finer than microseconds
+  int32_t  row, side;         // the flow that it was counted to, and by which side
 } offpath_origin_t;
 ]]
 
@@ -61,6 +63,6 @@ M.origin_t, M.origin_ptr_t = ffi.typeof("offpath_origin_t"), ffi.typeof("offpath
 M.BYTES, M.HEAD_BYTES, M.LAYER_BYTES = ffi.sizeof(M.frame_t), ffi.offsetof(M.frame_t, "layer"), ffi.sizeof(M.layer_t)
 
 -- What is not Lua reads frames by these numbers.
-assert(M.BYTES == 304 and M.HEAD_BYTES == 112 and M.LAYER_BYTES == 12)
+assert(M.BYTES == 312 and M.HEAD_BYTES == 116 and M.LAYER_BYTES == 12)
 
 return M

@@ -36,6 +36,31 @@ M.filex_monitor = {
   end,
 }
 
+-- `direction` is 0 for server to client here, and 1 for client to server (spec 2.11).
+M.reassembly_handler = {
+  filter = function(fn, engine, time, flow)
+    return fn(engine, floor(time), from_key(flow))
+  end,
+  onnewflow = function(fn, engine, time, flow)
+    return fn(engine, floor(time), from_key(flow))
+  end,
+  onpayload = function(fn, engine, time, flow, direction, seekpos, data)
+    return fn(engine, floor(time), from_key(flow), direction, seekpos, from_string(data))
+  end,
+  onattribute = function(fn, engine, time, flow, name, value)
+    return fn(engine, floor(time), from_key(flow), name, value)
+  end,
+  onterminateflow = function(fn, engine, time, flow)
+    return fn(engine, floor(time), from_key(flow))
+  end,
+}
+
+M.flowmonitor = {
+  onflowattribute = function(fn, engine, time, flow, name, value)
+    return fn(engine, from_key(flow), floor(time), name, from_string(value))
+  end,
+}
+
 M.resource_monitor = {
   onnewresource = function(fn, engine, time, flow, uri, label)
     return fn(engine, resource.new({ time = time, flow = flow, uri = uri, contents = label }))

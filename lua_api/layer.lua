@@ -9,23 +9,23 @@ local protocols = require "offpath.protocols"
 local from_pointer = require("offpath.buffer").from_pointer
 
 local band, rshift = bit.band, bit.rshift
-local cast, tonumber, type = ffi.cast, tonumber, type
+local cast, floor, tonumber, type = ffi.cast, math.floor, tonumber, type
 local bytes_ptr_t = ffi.typeof("const uint8_t *")
 
 local M = {}
 
--- Makes a layer of `view`, where packet.lua keeps the frame that is looked at. `index` is its place among the layers; -1 is
--- the bytes above them all, at view.above, of which view.available may be read.
+-- Makes a layer of `view` (packet.lua). `index` is its place among the layers; -1 is the bytes above them all, for a protocol
+-- handler.
 function M.new(view, methods, index)
-  return setmetatable({ view = view, index = index }, methods)
+  return setmetatable({ view = view, sight = view.sight, index = index }, methods)
 end
 
 -- First byte of the layer in the packet, and how many there are.
 local function extent(self)
-  local view, index = self.view, self.index
-  local frame = view.frame
+  local sight, index = self.sight, self.index
+  local frame = sight.frame
   if frame == nil then return 0, 0 end
-  if index < 0 then return view.above, view.available end
+  if index < 0 then return sight.above, sight.available end
   if index >= frame.layer_count then return 0, 0 end
   local layer = frame.layer[index]
   return layer.offset, layer.length
@@ -44,13 +44,13 @@ function M.methods(packet_of)
 
   -- The packet's length on the wire.
   function Layer:total_bytes()
-    local frame = self.view.frame
+    local frame = self.sight.frame
     return frame ~= nil and frame.wire or 0
   end
 
   -- The GUID of the protocol.
   function Layer:protocol_id()
-    local frame, index = self.view.frame, self.index
+    local frame, index = self.sight.frame, self.index
     if index < 0 then return self.view.protocol end
     if frame == nil or index >= frame.layer_count then return "" end
     return protocols.guid[frame.layer[index].protocol] or ""
@@ -60,15 +60,16 @@ function M.methods(packet_of)
   function Layer:rawbytes()
     local offset, length = extent(self)
     if length == 0 then return from_pointer(nil, 0) end
-    return self.view:lend(from_pointer(cast(bytes_ptr_t, self.view.frame.address) + offset, length))
+    return self.view:lend(from_pointer(cast(bytes_ptr_t, self.sight.frame.address) + offset, length))
   end
 
   function Layer:packet() return packet_of(self.view) end
 
   -- Whether a bit is set; bit 0 is the most significant one of byte 0.
   function Layer:testbit(n)
-    local at = self:getbyte(rshift(n, 3))
-    return band(rshift(at, 7 - band(n, 7)), 1) == 1
+    if type(n) ~= "number" then n = tonumber(n) or -1 end
+    local at = floor(n / 8)
+    return band(rshift(self:getbyte(at), 7 - floor(n - at * 8)), 1) == 1
   end
 
   -- The byte at a 0-based offset; 0 beyond the layer.
@@ -76,7 +77,7 @@ function M.methods(packet_of)
     if type(at) ~= "number" then at = tonumber(at) or -1 end
     local offset, length = extent(self)
     if not (at >= 0 and at < length) then return 0 end
-    return cast(bytes_ptr_t, self.view.frame.address)[offset + at]
+    return cast(bytes_ptr_t, self.sight.frame.address)[offset + at]
   end
 
   -- The flow key of the packet.

@@ -1,10 +1,12 @@
 -- Packet: the frame that is looked at, as scripts see it (spec 3.4), and the view that packets and layers share.
 --
--- There is one view for a state. It is pointed at one frame after the other, so that a hook per packet makes no garbage; when
--- the batch is over it is pointed at nothing, and whatever a script kept reads as empty.
+-- There is one view for a hook. It is pointed at one frame after the other, so that a hook per packet makes no garbage; when
+-- the batch is over it is pointed at nothing, and whatever a script kept reads as empty. What it points at is in a struct:
+-- a pointer in a Lua table would be an object for each packet.
 
+local bit = require "bit"
 local ffi = require "ffi"
-local frames = require "offpath.frame"
+require "offpath.frame"
 local protocols = require "offpath.protocols"
 local flow_keys = require "offpath.flowkey"
 local layers = require "offpath.layer"
@@ -12,8 +14,17 @@ local buffers = require "offpath.buffer"
 local flowids = require "offpath.flowid"
 local storage = require "offpath.storage"
 
+local band, lshift, rshift = bit.band, bit.lshift, bit.rshift
 local cast, floor, tonumber = ffi.cast, math.floor, tonumber
 local bytes_ptr_t = ffi.typeof("const uint8_t *")
+
+ffi.cdef [[
+typedef struct {
+  offpath_frame_t *frame;     // NULL for none
+  int32_t above, available;   // where the bytes above all layers begin, for a protocol handler, and how many there are
+} offpath_sight_t;
+]]
+local sight_t = ffi.typeof("offpath_sight_t")
 
 local M = {}
 
@@ -21,11 +32,6 @@ local HINTS = { [0] = storage.rank(0), storage.rank(1), storage.rank(2) }
 
 local View = {}
 View.__index = View
-
--- Points the view at a frame.
-function View:look_at(frame)
-  self.frame = frame
-end
 
 -- Notes a Buffer over the packet's bytes, to be emptied when they go.
 function View:lend(buffer)
@@ -36,7 +42,7 @@ end
 
 -- Ends the batch: what scripts kept of it is empty from now on.
 function View:close()
-  self.frame = nil
+  self.sight.frame = nil
   local lent = self.lent
   for at = 1, #lent do
     buffers.reset(lent[at])
@@ -45,14 +51,15 @@ function View:close()
 end
 
 function View:flow_key()
-  local frame = self.frame
+  local frame = self.sight.frame
   if frame == nil then return flowids.ZERO_KEY end
   return flow_keys.of_frame(frame)
 end
 
--- Makes the view of a state. `view.packet` is the packet object, `view.layer(index)` a layer of it.
+-- Makes a view. `view.packet` is the packet object, `view.layer(index)` a layer of it, `view.sight` what they look at.
 function M.new_view()
-  local view = setmetatable({ frame = nil, lent = {}, above = 0, available = 0, protocol = "" }, View)
+  local sight = sight_t()
+  local view = setmetatable({ sight = sight, lent = {}, protocol = "" }, View)
   local Packet = {}
   Packet.__index = Packet
   local methods = layers.methods(function() return view.packet end)
@@ -62,37 +69,39 @@ function M.new_view()
 
   -- Seconds and microseconds.
   function Packet:timestamp()
-    local frame = view.frame
+    local frame = sight.frame
     if frame == nil then return 0, 0 end
-    local seconds = floor(frame.time)
-    return seconds, floor((frame.time - seconds) * 1e6 + 0.5)
+    local microseconds = floor(frame.time * 1e6 + 0.5)
+    local seconds = floor(microseconds / 1e6)
+    return seconds, microseconds - seconds * 1e6
   end
 
   -- All bytes that were captured.
   function Packet:rawbytes()
-    local frame = view.frame
+    local frame = sight.frame
     if frame == nil then return buffers.from_pointer(nil, 0) end
     return view:lend(buffers.from_pointer(cast(bytes_ptr_t, frame.address), frame.captured))
   end
 
-  function Packet:wire_length() return view.frame ~= nil and view.frame.wire or 0 end
+  function Packet:wire_length() return sight.frame ~= nil and sight.frame.wire or 0 end
 
-  function Packet:capture_length() return view.frame ~= nil and view.frame.captured or 0 end
+  function Packet:capture_length() return sight.frame ~= nil and sight.frame.captured or 0 end
 
-  function Packet:num_layers() return view.frame ~= nil and view.frame.layer_count or 0 end
+  function Packet:num_layers() return sight.frame ~= nil and sight.frame.layer_count or 0 end
 
   -- The layer at a place, 0 is the link layer; nil when there is none.
   function Packet:get_layer(index)
     index = tonumber(index)
-    local frame = view.frame
-    if frame == nil or not index or index < 0 or index >= frame.layer_count then return nil end
+    local frame = sight.frame
+    if frame == nil or not index or not (index >= 0 and index < frame.layer_count) then return nil end
     return view.layer(floor(index))
   end
 
   -- The first layer of a protocol, or nil.
   function Packet:find_layer(guid)
-    local index = M.index_of(view.frame, protocols.find(guid))
-    return index and view.layer(index)
+    local frame, protocol = sight.frame, protocols.find(guid)
+    if frame == nil or not protocol or not M.has(frame, protocol) then return nil end
+    return view.layer(M.place_of(frame, protocol))
   end
 
   function Packet:flowid() return flowids.from_key(view:flow_key()) end
@@ -102,7 +111,7 @@ function M.new_view()
 
   -- A hint for this packet: 0 skip, 1 full, 2 headers. Where scripts say different things, the most liberal one holds.
   function Packet:set_packetstore_policy(policy)
-    local frame, rank = view.frame, HINTS[tonumber(policy)]
+    local frame, rank = sight.frame, HINTS[tonumber(policy)]
     if frame ~= nil and rank and rank > frame.store then frame.store = rank end
   end
 
@@ -115,15 +124,22 @@ function M.new_view()
   return view
 end
 
--- The place of the first layer of a protocol in a frame, or nil.
-function M.index_of(frame, protocol)
-  if frame == nil or not protocol then return nil end
-  for index = 0, frame.layer_count - 1 do
-    if frame.layer[index].protocol == protocol then return index end
-  end
-  return nil
+-- Whether a protocol is among the layers of a frame.
+function M.has(frame, protocol)
+  return band(frame.present[rshift(protocol, 5)], lshift(1, band(protocol, 31))) ~= 0
 end
 
-M.frame_ptr_t = frames.frame_ptr_t
+-- The place of the first layer of a protocol, which is among them. Most lie within the first four; those are not looked for
+-- in a loop, as it would be compiled by itself, and the loop over packets around it would not.
+function M.place_of(frame, protocol)
+  local layers = frame.layer
+  if layers[0].protocol == protocol then return 0 end
+  if layers[1].protocol == protocol then return 1 end
+  if layers[2].protocol == protocol then return 2 end
+  if layers[3].protocol == protocol then return 3 end
+  local index = 4
+  while index < frame.layer_count and layers[index].protocol ~= protocol do index = index + 1 end
+  return index
+end
 
 return M

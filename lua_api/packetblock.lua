@@ -4,7 +4,7 @@ local feed = require "offpath.feed"
 local guids = require "offpath.guids"
 local protocols = require "offpath.protocols"
 
-local error, tostring, type = error, tostring, type
+local error, tonumber, tostring, type = error, tonumber, tostring, type
 
 local M = {}
 
@@ -32,6 +32,22 @@ function M.named(name, block)
   return host and { guid, label, host, "" } or { guid, label }
 end
 
+-- Host and protocol of a handler whose host is a protocol of scripts, as numbers; nothing for others.
+function M.guest(name, block)
+  if name ~= "protocol_handler" or block.control.host_protocol_guid == nil then return end
+  local host = protocols.find(block.control.host_protocol_guid)
+  if host > protocols.NATIVE then return host, protocols.find(block.control.guid) end
+end
+
+-- The ports as a set; spec 9.3 O4: numeric strings are numbers.
+local function ports_of(control)
+  local listed, ports = control.host_protocol_ports, {}
+  for _, port in ipairs(type(listed) == "table" and listed or { listed }) do
+    if tonumber(port) then ports[tonumber(port)] = true end
+  end
+  return ports
+end
+
 -- What feeds frames to a block, or nil when it has no packet hook.
 function M.start(name, block, context)
   if name == "simplecounter" then
@@ -40,9 +56,8 @@ function M.start(name, block, context)
   end
   if name ~= "protocol_handler" or type(block.parselayer) ~= "function" then return nil end
   local control = block.control
-  local ports = type(control.host_protocol_ports) == "table" and control.host_protocol_ports or {}
   local host = control.host_protocol_guid and protocols.find(control.host_protocol_guid)
-  return feed.handler(context, protocols.find(control.guid), host, ports, block.parselayer)
+  return feed.handler(context, protocols.find(control.guid), host, ports_of(control), block.parselayer)
 end
 
 return M

@@ -15,7 +15,7 @@ local adapters = require("offpath.hooks")
 local packetblock = require("offpath.packetblock")
 local protocols = require("offpath.protocols")
 local storage = require("offpath.storage")
-local flow_keys = require("offpath.flowkey")
+local flowkey = require("offpath.flowkey")
 local inputfilter = require("offpath.inputfilter")
 local JSON = require("JSON")
 
@@ -61,14 +61,14 @@ function M.start(settings)
     time = 0,
     lease = 0,
   }
-  local names, flush_counters, completion
+  local names, flush_engine, completion
   local T_of_host
   T_of_host, names = prelude.build(settings, {
     createkey = function(guid, key, label) context.engine:update_key_info(guid, key, label) end,
   })
   T = T_of_host -- a script may put another table in its place
   local pack = ship.packer(names, function(id, bytecode) box.put(effects.CODE, 2, id, bytecode) end)
-  context.engine, flush_counters = engines.new(context)
+  context.engine, flush_engine = engines.new(context)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
   local plugin, block, block_name, hooks, feed, ask_storage = nil, nil, nil, nil, nil, nil
@@ -174,6 +174,17 @@ function M.start(settings)
     return false
   end
 
+  -- A connection begins whose bytes onpayload gets.
+  host_end.new_flow = context.new_flow
+
+  -- Calls onpayload for the next bytes of a connection, unless the script has given it up. Whether it has, or does now.
+  function host_end.payload(time, flow, ...)
+    if context.gave_up(flow) then return true end
+    context.time = time
+    guarded("onpayload", hooks.onpayload, block.onpayload, context.engine, time, flow, ...)
+    return context.gave_up(flow)
+  end
+
   -- The protocols that the block names, as GUIDs and names, those with a number of their own left out; or nil and what is wrong.
   function host_end.protocols()
     local ok, named = pcall(packetblock.named, block_name, block)
@@ -190,13 +201,18 @@ function M.start(settings)
 
   host_end.learn_protocol = protocols.learn
 
-  -- Another source has flow rows of its own.
-  host_end.forget_flows = flow_keys.forget
+  -- Host and protocol of a handler that lies above another handler's protocol, as numbers; or nothing.
+  function host_end.guest() return packetblock.guest(block_name, block) end
 
-  -- Runs the packet hook over the frames of a batch (feed.lua). Frames that name another protocol next.
-  function host_end.packets(address, count, named_only)
+  host_end.learn_guest = protocols.learn_guest
+
+  -- Another capture begins, with flow rows of its own.
+  host_end.new_capture = flowkey.forget
+
+  -- Runs the packet hook over the frames of a batch (feed.lua). How many name another protocol next, and calls made.
+  function host_end.packets(address, count, first, named_only)
     feed = feed or packetblock.start(block_name, block, context)
-    return feed(address, count, named_only)
+    return feed(address, count, first, named_only)
   end
 
   -- What drives the block as a source of packets and alerts (inputfilter.lua); `memory` and `room` are for the packets.
@@ -245,7 +261,7 @@ function M.start(settings)
   -- Ends the batch: sums and counts join the outbox.
   function host_end.seal()
     completion.flush_pack()
-    flush_counters()
+    flush_engine()
     completion.report_rejected()
   end
 

@@ -6,6 +6,7 @@ local M = {
   guid = {},      -- by number
   name = {},      -- by number
   number = {},    -- by GUID in upper case
+  guest = {},     -- what lies above a protocol that scripts name, where no handler says otherwise; both are numbers
   MOST = 63,      -- the highest number there may be: a frame has one bit for each
 }
 
@@ -66,10 +67,19 @@ function M.learn(number, guid, name)
   M.number[guid], M.guid[number], M.name[number] = number, guid, name ~= "" and name or guid
 end
 
+-- Makes known that a protocol handler has another protocol of scripts for its host; the last one counts.
+function M.learn_guest(host, number) M.guest[host] = number end
+
+local spelled = {}   -- numbers by GUIDs in other letter case, as scripts have them
+
 -- The number of a protocol by its GUID in any letter case, or nil.
 function M.find(guid)
-  guid = guids.canonical(guid)
-  return guid and M.number[guid]
+  local number = M.number[guid] or spelled[guid]
+  if number then return number end
+  local canonical = guids.canonical(guid)
+  number = canonical and M.number[canonical]
+  if number then spelled[guid] = number end
+  return number
 end
 
 return M

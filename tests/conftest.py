@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import get_args
 
+import hypothesis
 import pytest
 
 from tests.support import WorkerKind
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(params=get_args(WorkerKind))

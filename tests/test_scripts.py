@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 
 from engine import Capture, Config, Engine, Script
 from engine.capture.synth import Synthesis, synthesize
-from engine.values.records import Alert, Record, Resource
+from engine.values.records import Alert, Record, Resource, Tls
+from engine.values.records import Counter as Counted
 from tests.capture.packets import pcap, udp
 
+SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "pcap"
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
@@ -88,6 +91,20 @@ async def test_malware_hash(synthesis: Synthesis, tmp_path: Path) -> None:
     assert messages[0].startswith(f"Test.Malware in {bad.uri}")
 
 
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared captures are not there")
+async def test_tls_sni(capfd: pytest.CaptureFixture[str]) -> None:
+    _, records = await run("tls_sni.lua", SHARED / "trisul-tutorial1.pcap", "", "tls", "counter")
+    printed = [line.split(maxsplit=3) for line in capfd.readouterr().out.splitlines()]
+    hellos = [each for each in records if isinstance(each, Tls)]
+    assert len(hellos) == 10
+    assert Counter((name, cipher) for _, name, cipher, _ in printed) == Counter(
+        (each.sni, each.cipher.upper()) for each in hellos
+    )
+    counted = {each.key: each.value for each in records if isinstance(each, Counted)}
+    assert counted == Counter(each.sni for each in hellos)
+    assert "GitHub, Inc." in {owner for *_, owner in printed}
+
+
 async def test_malware_hash_without_a_list_is_disabled(tmp_path: Path) -> None:
     config = Config(args=str(tmp_path / "absent.txt"))
     async with Engine(scripts=[SCRIPTS / "malware_hash.lua"], config=config) as engine:
@@ -120,6 +137,25 @@ async def test_alerts_from_log() -> None:
     ]
     assert alerts[0].flow == "06A:0A.00.00.05:p-9CB0_CB.00.71.09:p-01BB"
     assert alerts[1].extra["dest_ip"] == "203.0.113.80"
+
+
+async def test_tcp_flags(synthesis: Synthesis) -> None:
+    engine, records = await run("tcp_flags.lua", synthesis.path, "", "counter")
+    sums = {(record.key, record.meter): record.value for record in records if isinstance(record, Counted)}
+    assert {key for key, _ in sums} == {"data", "SYN", "SYN ACK", "FIN"}
+    assert sums["SYN", 0] == sums["SYN ACK", 0] == synthesis.connections
+    packets = sum(value for (_, meter), value in sums.items() if meter == 0)
+    assert packets == engine.stats.decode.packets == synthesis.packets
+    assert sum(value for (_, meter), value in sums.items() if meter == 1) == engine.stats.decode.wire_bytes
+
+
+async def test_my_protocol(synthesis: Synthesis) -> None:
+    engine, records = await run("my_protocol.lua", synthesis.path, "", "counter")
+    sums = {record.key: record.value for record in records if isinstance(record, Counted)}
+    calls = {hook.name: hook.calls for plugin in engine.stats.plugins for hook in plugin.hooks}
+    assert calls["onpacket"] == sum(sums.values()) > 0
+    assert {key.split()[0] for key in sums} <= {"GET", "HEAD", "POST", "PUT"}
+    assert not any("none" in key for key in sums)
 
 
 def test_orders_service_prints_the_alert(tmp_path: Path) -> None:

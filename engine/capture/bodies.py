@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.capture.applications.hashes import BodyHasher, Hashes
 from engine.capture.content import ContentDecoder
 from engine.capture.http import Exchange
 from engine.capture.http_head import Head
@@ -73,6 +74,24 @@ class FileHooks(Protocol):
         """Nothing more will come of this flow."""
 
 
+class HttpListener(Protocol):
+    """Hears of messages and bodies, and has no say in them."""
+
+    wants_hashes: bool
+
+    def wants_flow(self, flow: bytes) -> bool:
+        """Whether it is to hear of the messages of a connection."""
+
+    def head(self, flow: bytes, exchange: Exchange, is_request: bool, time: float) -> None:
+        """A header block was read: that of the request, or of the final response."""
+
+    def unanswered(self, flow: bytes, exchange: Exchange) -> None:
+        """No response to this request was found, or will be."""
+
+    def body(self, flow: bytes, exchange: Exchange, hashes: Hashes, time: float) -> None:
+        """A body is over, and was whole."""
+
+
 @dataclass(slots=True)
 class Counts:
     """Running counts of one extractor, by the names of `HttpStats`, and the bytes that bodies hold back."""
@@ -100,6 +119,8 @@ class Outlets:
     record: Callable[[Http | File], None]
     chunk_bytes: int
     counts: Counts
+    listener: HttpListener | None = None
+    bodies: bool = True
 
 
 class BodyFile:
@@ -210,6 +231,7 @@ class Body:
         ramfs = outlets.ramfs
         self._path = ramfs.path_of(ramfs.name_for(flow, host_of(exchange), uri_of(exchange)))
         self._file = BodyFile(outlets, self._path, self._give) if outlets.hooks.wants_files else None
+        self._hasher = BodyHasher() if outlets.listener and outlets.listener.wants_hashes else None
 
     def data(self, time: float, data: bytes) -> None:
         """The next bytes of the body, still content-encoded."""
@@ -219,6 +241,8 @@ class Body:
             self._size += len(piece)
             if self._file is not None:
                 self._file.write(piece)
+            if self._hasher is not None:
+                self._hasher.update(piece)
 
     def gap(self) -> None:
         """Bytes are missing here."""
@@ -237,6 +261,8 @@ class Body:
         if self._file is not None:
             self._file.finish()
         reason = self._decoder.reason or reason
+        if self._hasher is not None and self._outlets.listener is not None and self._size and not reason:
+            self._outlets.listener.body(self._flow, self._exchange, self._hasher.digest(), time)
         if announced and (self._size or reason):
             self._record(reason)
 

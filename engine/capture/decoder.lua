@@ -8,11 +8,13 @@ local dissect = require("capture.dissect").dissect
 local verdicts = require("capture.dissect")
 local graph = require("capture.dissect.graph")
 local records = require("capture.records")
+local resume = require("capture.dissect.resume")
 local memory = require("capture.memory")
 local fragments = require("capture.fragments")
 local flows = require("capture.flows")
 local events = require("capture.events")
 local tcp = require("capture.tcp")
+local held = require("capture.held")
 
 local M = {}
 
@@ -43,21 +45,29 @@ local latest, queued_time = 0, 0            -- latest time stamp of all packets,
 local frames, origins                       -- of the packets of a step, when they are wanted
 local frame_count = 0
 
+local function start_batch()
+  events.start_batch()
+  held.forget()
+end
+
 ---- what Python calls -------------------------------------------------------------------------------------------
 
 -- `buffers` and `settings` are those of events.lua and of the modules they are named after.
-function M.configure(buffers, settings, limits, seed, wants)
-  with_streams = wants.streams
-  frames = wants.frames and ffi.new(ffi.typeof("$[?]", frame.frame_t), QUEUE) or nil
-  origins = wants.frames and ffi.new(ffi.typeof("$[?]", frame.origin_t), QUEUE) or nil
+function M.configure(buffers, settings, limits, seed, streams)
+  with_streams = streams
   events.configure(buffers)
   flows.configure(limits.flows, seed)
   graph.configure(limits.tunnels)
-  memory.configure(settings.held_total)
   fragments.configure(limits.fragments, seed)
   tcp.configure(settings, events.sink)
-  return address_of(counters), address_of(graph.layer_packets), frames and address_of(frames) or 0,
-    origins and address_of(origins) or 0
+  return address_of(counters), address_of(graph.layer_packets)
+end
+
+-- Whether the next steps are to keep their packets. Returns where these are and where they came from, or zeros.
+function M.want_frames(wanted)
+  frames, frame_count = wanted and ffi.new(ffi.typeof("$[?]", frame.frame_t), QUEUE) or nil, 0
+  origins = wanted and ffi.new(ffi.typeof("$[?]", frame.origin_t), QUEUE) or nil
+  return wanted and address_of(frames) or 0, wanted and address_of(origins) or 0
 end
 
 -- Names of the protocols by their numbers, from 1 on, a line each. Their counts lie one further: 0 is none.
@@ -65,11 +75,29 @@ function M.protocol_names()
   return table.concat(protocols.name, "\n")
 end
 
--- `order` is whether a pcap file is big-endian, `first` where its records begin; `passing` is memory that goes as soon as its
--- packets are decoded.
-function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type, passing)
-  base, base_address, queued, taken = memory.map(address, bytes, passing), address, 0, 0
-  next_record = records.begin(base, bytes, is_pcapng, first, order == ffi.abi("le"), ticks_per_second, link_type)
+-- `order` is whether a pcap file is big-endian, `first` where its records begin; `shift` is added to all times. Streams
+-- and flows of the capture before go on.
+function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type, shift, partial)
+  base, base_address, queued, taken = memory.map(address, bytes), address, 0, 0
+  local swapped = order == ffi.abi("le")
+  next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks_per_second, link_type, shift, partial)
+end
+
+-- Whether a step can take so many records, or all that are left.
+function M.has(number)
+  return taken ~= queued or records.has(number)
+end
+
+-- The next part of a capture of which `begin` or `extend` said that it is partial: all from `position` on.
+function M.extend(address, bytes, partial)
+  base, base_address = memory.map(address, bytes), address
+  records.extend(base, bytes, partial)
+end
+
+-- The packets in a block of the kernel's ring. They must all be taken before the block goes back.
+function M.begin_block(address, bytes, link_type)
+  base, base_address, queued, taken = memory.map(address, bytes), address, 0, 0
+  next_record = records.begin_block(base, bytes, link_type)
 end
 
 -- Hands the packet on to the stream loop, with the time up to which that has come.
@@ -78,6 +106,8 @@ local function enqueue(row)
   queued, queued_time = queued + 1, latest
   segment.time, segment.row = latest, row
   segment.address = packet.address + packet.payload
+  -- The one place where the address of payload is made. What is out of bounds here was let in by a fault of ours.
+  if row ~= 0 and packet.payload_captured > 0 then memory.check(segment.address, packet.payload_captured) end
   segment.seq, segment.ack, segment.flags, segment.side = packet.seq, packet.ack, packet.flags, packet.side
   segment.captured, segment.length = packet.payload_captured, packet.payload_length
 end
@@ -110,15 +140,16 @@ local function keep_time(origin)
   origin.seconds, origin.nanos, origin.precise = seconds < 2 ^ 32 and seconds or 2 ^ 32 - 1, nanos, kept and 1 or 0
 end
 
-local function keep_origin()
+local function keep_origin(row)
   local origin = origins[frame_count]
+  origin.row, origin.side = row, packet.side
   origin.address, origin.captured = base_address + record.offset, record.captured
   origin.wire, origin.link = record.wire, record.link
   keep_time(origin)
 end
 
 local function keep_frame(verdict, row)
-  keep_origin()
+  keep_origin(row)
   packet.verdict, packet.row = verdict, row
   copy(frames + frame_count, packet, HEAD_BYTES + packet.layer_count * LAYER_BYTES)
   frame_count = frame_count + 1
@@ -146,9 +177,10 @@ end
 -- one. Error 8 is a helper that got hot before the loop did and is tried by itself first: it does no harm.
 local function read_records(limit)
   local packets = 0
+  records.start_batch()
   for _ = 1, math.min(limit, QUEUE) do
     local result = next_record()
-    if result == END then return packets, true end
+    if result >= END then return packets, result == END end
     if result ~= SKIPPED then packets = packets + 1 end
     if result == PACKET then
       take_packet()
@@ -173,7 +205,7 @@ end
 -- Reads at most `limit` records or blocks; none while segments wait for room. Returns the numbers of events and
 -- packets, whether all of the capture is decoded, stream time, and the number of frames.
 function M.step(limit)
-  events.start_batch()
+  start_batch()
   local packets, at_end = 0, false
   frame_count = 0
   if taken == queued then
@@ -186,16 +218,29 @@ function M.step(limit)
   return events.lay_out(), packets, at_end and taken == queued, latest, frame_count
 end
 
+-- Stream time goes on without packets. Returns as `step` does; call again until it is done.
+function M.pass_time(time)
+  start_batch()
+  latest = math.max(latest, time)
+  local done = advance(latest)
+  return events.lay_out(), 0, done, latest, 0
+end
+
+-- Dissects the packets of the last step further in which a script named what comes next.
+function M.resume()
+  for at = 0, frame_count - 1 do resume(frames + at, packet) end
+end
+
 -- Ends every stream. Returns as `step` does; call again until it is done.
 function M.finish()
-  events.start_batch()
+  start_batch()
   fragments.clear()
   local done = tcp.finish()
   return events.lay_out(), 0, done, latest, 0
 end
 
-M.ignore = tcp.ignore
-M.flow_run = flows.run
+M.ignore, M.mute = tcp.ignore, tcp.mute
+M.flow_run, M.forget, M.position = flows.run, flows.forget, records.position
 
 -- The row of a flow key, 1 when its A is the key's Z, and the bytes of A, of Z, and which end is the client. Bytes of packets of
 -- the last step that came later are left out: behind a place among its frames, or after a time where the place is -1.
@@ -205,9 +250,9 @@ function M.flow_bytes(key, place, time)
   local row = flows.at(index)
   local later = ffi.new("double[2]")
   for at = frames and place + 1 or frame_count, frame_count - 1 do
-    local each = frames[at]
-    if each.row == index and (place >= 0 or each.time > time) then
-      later[each.side] = later[each.side] + origins[at].wire
+    local each = origins[at]
+    if each.row == index and (place >= 0 or frames[at].time > time) then
+      later[each.side] = later[each.side] + each.wire
     end
   end
   return index, swapped, row.bytes[0] - later[0], row.bytes[1] - later[1], row.client

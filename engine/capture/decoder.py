@@ -11,7 +11,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -35,7 +35,24 @@ _LEAST_PIECES: Final = 64
 _MOST_PIECES: Final = 65_536
 _FLOWS_PER_SLICE: Final = 2_000
 
-_LUA_FUNCTIONS: Final = ("configure", "begin", "step", "finish", "ignore", "flow_run", "flow_bytes")
+_LUA_FUNCTIONS: Final = (
+    "configure",
+    "begin",
+    "want_frames",
+    "has",
+    "extend",
+    "position",
+    "begin_block",
+    "step",
+    "resume",
+    "pass_time",
+    "finish",
+    "ignore",
+    "mute",
+    "flow_run",
+    "flow_bytes",
+    "forget",
+)
 
 _PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -73,6 +90,19 @@ class StreamEvent(NamedTuple):
     """DATA: the bytes. OPEN: the flow key (spec 3.2)."""
 
 
+class Datagram(NamedTuple):
+    """One UDP datagram, whole where it came in fragments."""
+
+    time: float
+    """Stream time in seconds."""
+    flow: bytes
+    """The flow key (spec 3.2)."""
+    source_port: int
+    target_port: int
+    data: bytes
+    """What was captured of it."""
+
+
 class Batch(NamedTuple):
     """What one call gave: `packets` records read, and whether the capture (or the flush) is at its end."""
 
@@ -86,7 +116,7 @@ class Batch(NamedTuple):
     0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
     frame_count: int = 0
     origins: int = 0
-    """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture."""
+    """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture, and hold as long."""
 
 
 class FlowBytes(NamedTuple):
@@ -98,26 +128,28 @@ class FlowBytes(NamedTuple):
     """1 when a SYN showed A of the key to be the client, 2 when Z, 0 when none did."""
 
 
-class PassingCapture(NamedTuple):
-    """Packets in memory, as records of a capture."""
-
-    path: str
-    address: int
-    size: int
-    format: CaptureFormat
-    closed: bool = False
-
-
 class Decoder:
     """Decodes one capture after another into one flow table. It owns a Lua state: use it on the thread that made it."""
 
-    def __init__(self, limits: CaptureLimits, *, streams: bool = True, frames: bool = False) -> None:
+    def __init__(
+        self,
+        limits: CaptureLimits,
+        *,
+        streams: bool = True,
+        frames: bool = False,
+        udp_ports: Collection[int] = (),
+        quic_ports: Collection[int] = (),
+    ) -> None:
         """`streams=False` leaves out TCP reassembly: packets and flows are counted, no event is made.
 
-        `frames=True` leaves the dissected packets of each step in memory, for `Batch.frames`.
+        `frames` is for `want_frames`. `datagrams` gives those from or to `udp_ports`, and of those to `quic_ports` what
+        may be of a QUIC handshake.
         """
+        self._needs_frames = bool(udp_ports or quic_ports)
         self._limits = limits
-        self._capture: MappedCapture | PassingCapture | None = None
+        self._name = ""
+        self._closed = _never
+        self._unread = False
         self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
         self._over: list[int] = []
         self._last_stats = DecodeStats()
@@ -136,9 +168,12 @@ class Decoder:
         self._state.add_modules("offpath", Path(lua_api.__file__).parent)
         module = self._state.require("capture.decoder")
         self._lua: dict[str, Any] = {name: module[name.encode()] for name in _LUA_FUNCTIONS}
+        datagrams = self._state.require("capture.datagrams")
+        datagrams[b"configure"](self._state.table(sorted(udp_ports)), self._state.table(sorted(quic_ports)))
+        self._lua["next_datagram"] = datagrams[b"next"]
         self._names = module[b"protocol_names"]().decode().split("\n")
         self._last_layers: dict[str, int] = {}
-        addresses: tuple[int, int, int, int] = self._lua["configure"](
+        addresses: tuple[int, int] = self._lua["configure"](
             self._state.table(
                 {
                     "events": _address(self._events),
@@ -171,54 +206,106 @@ class Decoder:
                 }
             ),
             int.from_bytes(os.urandom(4), "little"),
-            self._state.table({"streams": streams, "frames": frames}),
+            streams,
         )
-        self._counters, self._layers, self._frames, self._origins = addresses
+        self._counters, self._layers = addresses
+        self._frames = self._origins = 0
+        self.want_frames(frames)
 
-    def begin(self, capture: MappedCapture) -> None:
-        """Decode this capture from now on. It must stay open until `finish` is done.
+    def begin(self, capture: MappedCapture, *, shift: float = 0.0) -> None:
+        """Decode this capture from now on: flows and streams of the one before go on, unless `finish` ended them.
 
-        Raises `RuntimeError` when the capture before was not finished: its streams still point into it.
+        It must stay open until a batch is `done`. `shift` is added to the times of its packets. Raises `RuntimeError`
+        when it is closed, or when packets of the capture before were not decoded.
         """
-        if self._capture is not None:
-            raise RuntimeError(f"{self._capture.path} is not finished: call finish() until it is done")
         if capture.closed:
             raise RuntimeError(f"{capture.path} is closed")
-        self._begin(capture, passing=False)
+        self._begin(capture.path, lambda: capture.closed)
+        self._lua["begin"](capture.address, capture.size, *_layout(capture.format), shift, False)
 
-    def begin_more(self, capture: PassingCapture) -> None:
-        """Decode packets in memory that need stay only until a step is `done`. Flows and streams go on."""
-        self._begin(capture, passing=True)
+    def begin_parts(self, name: str, fmt: CaptureFormat, address: int, size: int, *, last: bool) -> None:
+        """Decode a capture that comes in parts. The memory must stay as it is until `extend` gives another."""
+        self._begin(name, _never)
+        self._lua["begin"](address, size, *_layout(fmt), 0.0, not last)
 
-    def _begin(self, capture: MappedCapture | PassingCapture, *, passing: bool) -> None:
-        fmt = capture.format
-        self._lua["begin"](
-            capture.address,
-            capture.size,
-            fmt.name == "pcapng",
-            fmt.records,
-            fmt.big_endian,
-            fmt.ticks,
-            fmt.link_type,
-            passing,
-        )
-        self._capture = capture
+    def has(self, packets: int) -> bool:
+        """Whether a step can decode so many records, or all that are left, before `extend` brings more."""
+        enough: bool = self._lua["has"](packets)
+        return enough
 
     @property
-    def begun(self) -> bool:
-        """Whether there is something to `finish`."""
-        return self._capture is not None
+    def position(self) -> int:
+        """How many bytes of the present part were read. The next part begins with the others."""
+        return int(self._lua["position"]())
+
+    def extend(self, address: int, size: int, *, last: bool) -> None:
+        """The next part. Only between two steps of which the first left nothing queued, that is when not `has`."""
+        self._lua["extend"](address, size, not last)
+
+    def begin_block(self, name: str, address: int, size: int, link_type: int) -> None:
+        """Decode the packets in a block of the kernel's ring, which must stay as it is until a batch is `done`."""
+        self._begin(name, _never)
+        self._lua["begin_block"](address, size, link_type)
+
+    def _begin(self, name: str, closed: Callable[[], bool]) -> None:
+        if self._unread:
+            raise RuntimeError(f"{self._name} is not finished: call step() until it is done")
+        self._name, self._closed, self._unread = name, closed, True
+
+    def want_frames(self, wanted: bool) -> None:
+        """Whether the next steps leave their dissected packets in memory, for `Batch.frames`."""
+        wanted = wanted or self._needs_frames
+        if wanted != bool(self._frames):
+            self._frames, self._origins = self._lua["want_frames"](wanted)
+
+    def resume(self) -> None:
+        """Dissect those frames of the last step further whose last layer names a protocol of ours as the next one.
+
+        Their flow is not counted again: row 0, and ports and addresses of the innermost headers.
+        """
+        self._lua["resume"]()
 
     def step(self, packets: int) -> Batch:
-        """Decode at most that many records; fewer when the buffers are full."""
-        return self._run("step", packets)
+        """Decode at most that many records; fewer when the buffers are full, or when others come much later.
+
+        `done` when all of the capture, or of the block, is decoded.
+        """
+        if not self._name:
+            raise RuntimeError("cannot step: no capture was begun")
+        if self._closed():
+            raise RuntimeError(f"cannot step: {self._name} was closed before it was decoded")
+        batch = self._run("step", packets)
+        self._unread = self._unread and not batch.done
+        return batch
+
+    def pass_time(self, time: float) -> Batch:
+        """Stream time goes on without packets: what waits or is idle for too long ends. Call again until `done`."""
+        return self._run("pass_time", time)
+
+    def datagrams(self, batch: Batch) -> Iterator[Datagram]:
+        """The chosen datagrams among the packets of a step, in their order; before the next step only."""
+        at = 0
+        while (found := self._lua["next_datagram"](batch.frames, batch.frame_count, at)) is not None:
+            at = found[0]
+            yield Datagram(*found[1:])
 
     def finish(self) -> Batch:
-        """The capture ends here: holes become gaps and every stream is closed. Call again until it is done."""
-        batch = self._run("finish")
-        if batch.done:
-            self._capture = None
-        return batch
+        """The source ends here: holes become gaps and every stream is closed. Call again until it is done.
+
+        Packets that were not decoded never will be.
+        """
+        self._unread = False
+        return self._run("finish")
+
+    def forget(self) -> Iterator[int]:
+        """After `finish`: no connection was ever seen, so that the same one may come again; flows go on counting.
+
+        Done in slices of some thousand flows.
+        """
+        index = 1
+        while number := self._lua["forget"](index):
+            yield number
+            index += number
 
     def flow_key(self, stream: int) -> bytes:
         """Flow key of a stream, from its OPEN until the call that follows the batch with its CLOSE."""
@@ -234,6 +321,12 @@ class Decoder:
         if opened is not None:
             self._lua["ignore"](opened[0], stream)
             self._over.append(stream)
+
+    def mute(self, stream: int) -> None:
+        """Nobody wants more bytes of this connection: its next event after the present batch is its CLOSE."""
+        opened = self._opened.get(stream)
+        if opened is not None:
+            self._lua["mute"](opened[0], stream)
 
     def flow_row(self, key: bytes) -> int:
         """The row of a flow key, 0 when there is none."""
@@ -289,16 +382,12 @@ class Decoder:
         self._lua.clear()
         self._state.close()
         self._state = None
-        self._capture = None
+        self._name = ""
         self._events_view.release()
         self._events.close()
         self._arena.close()
 
-    def _run(self, name: str, *args: int) -> Batch:
-        if self._capture is None:
-            raise RuntimeError(f"cannot {name}: no capture was begun")
-        if self._capture.closed:
-            raise RuntimeError(f"cannot {name}: {self._capture.path} was closed before it was finished")
+    def _run(self, name: str, *args: float) -> Batch:
         for stream in self._over:
             self._opened.pop(stream, None)
         self._over.clear()
@@ -322,6 +411,14 @@ class Decoder:
                 self._over.append(stream)
             append(make(StreamEvent, (kind, stream, direction, time, position, length, data)))
         return events
+
+
+def _never() -> bool:
+    return False
+
+
+def _layout(fmt: CaptureFormat) -> tuple[bool, int, bool, int, int]:
+    return fmt.name == "pcapng", fmt.records, fmt.big_endian, fmt.ticks, fmt.link_type
 
 
 def _address(memory: mmap.mmap) -> int:

@@ -4,7 +4,6 @@ local ffi = require("ffi")
 local bit = require("bit")
 local layouts = require("capture.layouts")
 local flows = require("capture.flows")
-local memory = require("capture.memory")
 
 local M = {}
 
@@ -128,7 +127,7 @@ local function put_pieces(target, event)
   local index, used, length = event.first, 0, event.length
   while used < length do
     local piece = pieces[index]
-    copy(target + used, memory.at(piece.address, piece.length), piece.length)
+    copy(target + used, cast(bytes_ptr_t, piece.address), piece.length)
     used, index = used + piece.length, piece.next
   end
 end

@@ -10,6 +10,7 @@ from engine.capture.bodies import (
     Body,
     Counts,
     FileHooks,
+    HttpListener,
     Outlets,
     content_type_of,
     host_of,
@@ -24,7 +25,7 @@ from engine.values.config import CaptureLimits
 from engine.values.records import File, Http
 from engine.values.stats import HttpStats
 
-__all__ = ["FileExtractor", "FileHooks"]
+__all__ = ["FileExtractor", "FileHooks", "HttpListener"]
 
 
 class FileExtractor:
@@ -35,7 +36,12 @@ class FileExtractor:
     `flow_end`. `payload_raw` gets each event after the messages in it were read. A refused flow gets no further
     call. A refused request skips its response without asking; a refused body yields no `File` record.
     What a hook raises is not caught here: the plugin floor keeps errors of scripts to itself.
+
+    A listener hears of the messages of every connection that it wants, whatever the hooks refuse.
     """
+
+    hears_end = False
+    """The hooks of a connection that is not wanted any more were told of its end at once."""
 
     def __init__(
         self,
@@ -45,17 +51,26 @@ class FileExtractor:
         record: Callable[[Http | File], None],
         *,
         chunk_bytes: int,
+        listener: HttpListener | None = None,
+        bodies: bool = True,
     ) -> None:
-        """`chunk_bytes`: a body longer than this becomes parts of this size."""
+        """`chunk_bytes`: a body longer than this becomes parts of this size. Without `bodies` they are passed over."""
         self._counts = Counts()
-        self._outlets = Outlets(limits, ramfs, hooks, record, chunk_bytes, self._counts)
+        self._outlets = Outlets(limits, ramfs, hooks, record, chunk_bytes, self._counts, listener, bodies)
         self._flows: dict[int, _Flow] = {}
 
-    def open(self, stream: int, flow: bytes, roles_known: bool, time: float) -> None:
-        """A connection began; `flow` is its key. `roles_known`: the handshake was seen, direction 0 is the client."""
+    def open(self, stream: int, flow: bytes, roles_known: bool, time: float) -> bool:
+        """A connection began; `flow` is its key. `roles_known`: the handshake was seen, direction 0 is the client.
+
+        Whether it is to be read: whether it speaks HTTP, its bytes will tell.
+        """
+        outlets = self._outlets
+        if not (outlets.bodies or (outlets.listener is not None and outlets.listener.wants_flow(flow))):
+            return False
         if stream in self._flows:
             self.end(stream, time)
         self._flows[stream] = _Flow(self._outlets, flow, time, roles_known=roles_known)
+        return True
 
     def data(self, stream: int, direction: int, position: int, time: float, data: bytes) -> bool:
         """The next bytes of a direction, at `position` of its stream.
@@ -110,6 +125,7 @@ class _Flow:
         self.time = time
         self._outlets = outlets
         self._flow = flow
+        self._listener = outlets.listener if outlets.listener and outlets.listener.wants_flow(flow) else None
         self._accepted = False
         self._ended = False
         self._bodies: list[Body | None] = [None, None]  # by direction as hooks count them
@@ -161,7 +177,7 @@ class _Flow:
 
     def recognised(self, time: float) -> bool:
         self._accepted = self._outlets.hooks.filter_flow(time, self._flow)
-        return self._accepted
+        return self._accepted or self._listener is not None
 
     def begin(self, exchange: Exchange, is_request: bool, time: float, framing: Framing) -> None:
         counts = self._outlets.counts
@@ -170,6 +186,8 @@ class _Flow:
         else:
             counts.responses += 1
             self._record(exchange)
+        if self._listener is not None:
+            self._listener.head(self._flow, exchange, is_request, time)
         counts.upgrades += framing is Framing.TUNNEL
         if not self._asked(exchange, is_request, time) or framing is Framing.TUNNEL:
             return
@@ -195,13 +213,15 @@ class _Flow:
 
     def unanswered(self, exchange: Exchange) -> None:
         self._record(exchange)
+        if self._listener is not None:
+            self._listener.unanswered(self._flow, exchange)
 
     def malformed(self) -> None:
         self._outlets.counts.malformed += 1
 
     def _asked(self, exchange: Exchange, is_request: bool, time: float) -> bool:
         head = exchange.request if is_request else exchange.response
-        if exchange.refused or head is None:
+        if exchange.refused or head is None or not (self._accepted and self._outlets.bodies):
             return False
         agreed = self._outlets.hooks.filter(time, self._flow, head.raw, is_request)
         if is_request:
@@ -209,6 +229,8 @@ class _Flow:
         return agreed
 
     def _record(self, exchange: Exchange) -> None:
+        if not self._accepted:
+            return
         response = exchange.response
         self._outlets.record(
             Http(

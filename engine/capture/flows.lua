@@ -215,4 +215,15 @@ function M.run(index)
   return tonumber(cast("uintptr_t", cast("void *", row_at(index)))), number
 end
 
+-- Of some rows from `index` on nothing is known any more but their counts: what comes next are new connections. To be
+-- called when no stream is left. Returns how many rows those were, 0 past the last one.
+function M.forget(index)
+  local number = math.min(rows.run(index), count - index + 1)
+  for i = index, index + number - 1 do
+    local row = row_at(i)
+    row.stream, row.client, row.quiet_until = 0, 0, 0
+  end
+  return number
+end
+
 return M

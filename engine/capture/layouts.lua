@@ -62,9 +62,9 @@ typedef struct {
   uint8_t  proto, family;
 } offpath_datagram_t;
 
-// Bytes held behind a hole: where they lie, or nothing but their length when they were not captured.
+// Bytes held behind a hole: a copy of them, or nothing but their length when they were not captured.
 typedef struct {
-  double   address;           // negative when not captured
+  double   address;           // of the copy; negative when not captured
   double   since;             // when the earliest of this and all later pieces came
   int32_t  seq, length;
   int32_t  prev, next;
@@ -88,6 +88,7 @@ typedef struct {
   int32_t  slot, row, batch, event;
   int32_t  older, newer;      // by last activity
   uint8_t  opened, roles, flip;   // direction of an event = side xor flip
+  uint8_t  muted;             // nothing but its end is told
 } offpath_stream_t;
 
 typedef struct { double now, wake; } offpath_clock_t;

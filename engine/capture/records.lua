@@ -1,5 +1,9 @@
--- Walks the records of a mapped pcap file or the blocks of a pcapng file. Nothing is read past the end of the mapping,
--- and no packet is handed out whose bytes are not all there.
+-- Walks the records of pcap, the blocks of pcapng, or the packets in a block of a ring that the kernel fills. Nothing is
+-- read past the end of the memory, and no packet is handed out whose bytes are not all there.
+--
+-- A capture that comes through a pipe is in memory in parts: `extend` goes on with the next, which begins with what was
+-- not read of the one before.
+local ffi = require("ffi")
 local bit = require("bit")
 local ffi = require("ffi")
 local layouts = require("capture.layouts")
@@ -9,18 +13,30 @@ local M = {
   BROKEN = 2,     -- a record or block whose lengths lie
   SKIPPED = 3,    -- a block that is no packet
   END = 4,
+  LATER = 5,      -- the next packet is of a later batch: it stays
+  HUNGRY = 6,     -- the rest of the next record or block is still to come: it stays
 }
 
 local band, bor, bswap, lshift = bit.band, bit.bor, bit.bswap, bit.lshift
 local rd32, be16 = layouts.rd32, layouts.be16
-local PACKET, BROKEN, SKIPPED, END = M.PACKET, M.BROKEN, M.SKIPPED, M.END
+local PACKET, BROKEN, SKIPPED, END, LATER, HUNGRY = M.PACKET, M.BROKEN, M.SKIPPED, M.END, M.LATER, M.HUNGRY
 local LONGEST_CAPTURED, LONGEST_WIRE = 262144, 2 ^ 24    -- bytes; a record that says more lies (libpcap's own bound)
+local LONGEST_BLOCK = 2 ^ 24                             -- of pcapng, where its end is still to come
+local SPAN = 0.25                                        -- seconds from the first packet of a batch to the last
+local RING_HEADER = 48                                   -- bytes of a struct tpacket3_hdr
 
 local record = layouts.record_t()
 M.record = record
 
-local base, size, position                  -- the mapping, and where in it the next record lies
+local cast, u16_ptr_t = ffi.cast, ffi.typeof("const uint16_t *")
+
+local base, size, position                  -- the memory, and where in it the next record lies
+local is_pcapng = false
+local partial = false                       -- whether more of the capture comes when this is read
 local swapped, ticks, link                  -- of a pcap file; `swapped` of the current pcapng section too
+local shift = 0                             -- seconds that are added to all times
+local batch_end, is_first = 0, true         -- time that belongs to a later batch; whether the batch has no packet yet
+local ring_left = 0                         -- packets in the block of a ring
 local interfaces, interface_count = layouts.pool(layouts.interface_t, 6), 0
 
 -- Four bytes in the byte order of the file.
@@ -42,7 +58,13 @@ end
 -- Fills `record` unless its lengths lie; `left` bytes of the file are there for it.
 local function take_record(offset, captured, wire, left, link_type, time)
   if captured < 0 or captured > left or captured > LONGEST_CAPTURED or wire < 0 or wire > LONGEST_WIRE then
-    return BROKEN
+    return partial and captured > left and captured <= LONGEST_CAPTURED and HUNGRY or BROKEN
+  end
+  time = time + shift
+  if is_first then
+    is_first, batch_end = false, time + SPAN
+  elseif time > batch_end then
+    return LATER
   end
   record.offset, record.captured, record.wire = offset, captured, wire > captured and wire or captured
   record.link, record.time = link_type, time
@@ -53,6 +75,7 @@ end
 local function next_pcap()
   local left = size - position
   if left < 16 then
+    if partial then return HUNGRY end
     position = size
     return left > 0 and BROKEN or END
   end
@@ -62,7 +85,11 @@ local function next_pcap()
   record.precise = ticks > 1e6 and 1 or 0
   if ticks > 1e6 then record.seconds, record.nanos = seconds, fraction end
   local result = take_record(position + 16, captured, word(p, 12), left - 16, link, time)
-  position = result == PACKET and position + 16 + captured or size
+  if result == PACKET then
+    position = position + 16 + captured
+  elseif result == BROKEN then
+    position, partial = size, false
+  end
   return result
 end
 
@@ -124,7 +151,7 @@ local function read_simple(p, length)
   local interface, wire = interfaces.at(1), word(p, 8)
   local captured = math.min(wire, length - 16)
   if interface.snaplen > 0 and captured > interface.snaplen then captured = interface.snaplen end
-  return take_record(position + 12, captured, wire, length - 16, interface.link, record.time)
+  return take_record(position + 12, captured, wire, length - 16, interface.link, record.time - shift)
 end
 
 local function read_block(p, kind, length)
@@ -139,6 +166,7 @@ end
 local function next_pcapng()
   local left = size - position
   if left < 12 then
+    if partial then return HUNGRY end
     position = size
     return left > 0 and BROKEN or END
   end
@@ -147,20 +175,83 @@ local function next_pcapng()
   if rd32(p, 0) == 0x0a0d0d0a then swapped = rd32(p, 8) ~= 0x1a2b3c4d end
   local length = word(p, 4)
   if length < 12 or length > left or band(length, 3) ~= 0 then
-    position = size
+    if partial and length > left and length <= LONGEST_BLOCK and band(length, 3) == 0 then return HUNGRY end
+    position, partial = size, false
     return BROKEN
   end
   local result = read_block(p, word(p, 0), length)
-  position = position + length
+  if result == HUNGRY then result = BROKEN end             -- the block is here, so its packet should be
+  if result < END then position = position + length end
   return result
 end
 
--- Starts on another mapping; returns the function that reads its next record or block. `is_swapped` is whether a
--- pcap file has the other byte order than this machine.
-function M.begin(address, bytes, is_pcapng, first, is_swapped, ticks_per_second, link_type)
-  base, size, position = address, bytes, first
-  swapped, ticks, link, interface_count = is_swapped, ticks_per_second, link_type, 0
+-- The packets of one block are linked by offsets. The kernel gives the payload of a packet where `mac` says.
+local function next_ring()
+  if ring_left == 0 then return END end
+  if size - position < RING_HEADER then
+    ring_left = 0
+    return BROKEN
+  end
+  local p = base + position
+  local ahead, captured, mac = unsigned(rd32(p, 0)), rd32(p, 12), cast(u16_ptr_t, p + 24)[0]
+  local time = unsigned(rd32(p, 4)) + unsigned(rd32(p, 8)) / 1e9
+  local result = take_record(position + mac, captured, rd32(p, 16), size - position - mac, link, time)
+  if result == LATER then return LATER end
+  ring_left = ahead > 0 and ring_left - 1 or 0
+  position = position + ahead
+  return result
+end
+
+-- Whether so many records or blocks can be read now, or all that the capture still has. Looks at lengths only.
+function M.has(number)
+  if not partial then return true end
+  local at, other_order = position, swapped
+  for _ = 1, number do
+    local left, length = size - at, nil
+    if left < 16 then return false end
+    local p = base + at
+    if is_pcapng then
+      if rd32(p, 0) == 0x0a0d0d0a then other_order = rd32(p, 8) ~= 0x1a2b3c4d end
+      length = other_order and bswap(rd32(p, 4)) or rd32(p, 4)
+      if length < 12 or length > LONGEST_BLOCK then return true end
+    else
+      length = word(p, 8) + 16
+      if length < 16 or length > LONGEST_CAPTURED + 16 then return true end
+    end
+    if length > left then return false end
+    at = at + length
+  end
+  return true
+end
+
+-- From here on packets belong to another batch.
+function M.start_batch()
+  is_first = true
+end
+
+-- Starts on another capture; returns the function that reads its next record or block. `is_swapped` is whether a
+-- pcap file has the other byte order than this machine; `is_partial` whether `extend` brings the rest.
+function M.begin(address, bytes, pcapng, first, is_swapped, ticks_per_second, link_type, more_seconds, is_partial)
+  base, size, position, partial, shift = address, bytes, first, is_partial, more_seconds
+  is_pcapng, swapped, ticks, link, interface_count = pcapng, is_swapped, ticks_per_second, link_type, 0
   return is_pcapng and next_pcapng or next_pcap
+end
+
+-- Goes on in other memory, which begins with what was not read yet of the one before.
+function M.extend(address, bytes, is_partial)
+  if partial then base, size, position, partial = address, bytes, 0, is_partial end
+end
+
+-- Where reading stands in the memory.
+function M.position()
+  return position
+end
+
+-- Starts on a block of a ring (tpacket_block_desc, version 3); `bytes` are those that the kernel filled.
+function M.begin_block(address, bytes, link_type)
+  base, size, partial, shift, link = address, bytes, false, 0, link_type
+  position, ring_left = unsigned(rd32(address, 16)), rd32(address, 12)
+  return next_ring
 end
 
 return M

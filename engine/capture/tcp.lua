@@ -5,8 +5,7 @@
 -- keeps quiet until a SYN, or until the idle time has passed. A direction without a base (no SYN seen) holds what
 -- comes until an ACK of the other side, a few segments or time show where it begins.
 --
--- Held bytes are pieces of the mapped capture, so all streams must end before the mapping does; or copies, of what goes
--- with its batch.
+-- What is held is copied, so that streams outlive the mapping or block they came in.
 -- The caller asks `has_room` before each segment; one gives no more events than both held lists of a stream hold.
 local bit = require("bit")
 local layouts = require("capture.layouts")
@@ -50,11 +49,13 @@ end
 local function deliver(stream, side, address, length)
   local half = stream.half[side]
   if stream.opened == 0 then open(stream) end
-  if address >= 0 then
-    out.data(stream, side, address, length, half.position, clock.now)
-  else
-    counters.gap_bytes = counters.gap_bytes + length
-    out.gap(stream, side, length, half.position, clock.now)
+  if address < 0 then counters.gap_bytes = counters.gap_bytes + length end
+  if stream.muted == 0 then
+    if address >= 0 then
+      out.data(stream, side, address, length, half.position, clock.now)
+    else
+      out.gap(stream, side, length, half.position, clock.now)
+    end
   end
   half.next_seq, half.position = tobit(half.next_seq + length), half.position + length
 end
@@ -357,6 +358,12 @@ end
 function M.ignore(slot, id)
   local stream = streams.find(slot, id)
   if stream then release(stream, math.huge) end
+end
+
+-- Of this stream only its end is told from now on.
+function M.mute(slot, id)
+  local stream = streams.find(slot, id)
+  if stream then stream.muted = 1 end
 end
 
 return M

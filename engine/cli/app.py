@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from engine.cli.run import run
 from engine.cli.synth import synth
@@ -45,6 +45,32 @@ class OneLineErrors(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
+class RunCommand(TyperCommand):
+    """Lets `--replay` stand without a speed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As in the base class."""
+        return super().parse_args(ctx, _with_speed(args))
+
+
+def _with_speed(args: list[str]) -> list[str]:
+    given: list[str] = []
+    for at, arg in enumerate(args):
+        if arg == "--":
+            return given + args[at:]
+        bare = arg == "--replay" and not _is_number(args[at + 1] if at + 1 < len(args) else "")
+        given.append("--replay=1" if bare else arg)
+    return given
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 app = typer.Typer(
     name="offpath",
     cls=OneLineErrors,
@@ -53,7 +79,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run)
+app.command("run", cls=RunCommand)(run)
 app.command("synth")(synth)
 
 

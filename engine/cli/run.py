@@ -5,19 +5,52 @@ from __future__ import annotations
 import math
 import os
 import stat
+import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+if TYPE_CHECKING:
+    from engine.values.sources import Source
+
+STDIN = Path("-")
+
 
 def run(
-    scripts: Annotated[list[Path], typer.Argument(metavar="SCRIPT", help="Lua scripts to load.", show_default=False)],
-    capture: Annotated[
-        Path | None,
-        typer.Option(
-            "--capture", metavar="FILE", help="pcap or pcapng, also gzipped. Without, a script makes packets."
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SCRIPT",
+            help="Lua scripts to load. Captures may stand here, too; - is standard input.",
+            show_default=False,
         ),
+    ],
+    captures: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--capture", metavar="FILE", help="pcap or pcapng, also compressed; a folder of them; - . Repeatable."
+        ),
+    ] = None,
+    replay: Annotated[
+        float | None,
+        typer.Option("--replay", metavar="[SPEED]", help="Keep the pace of the packets, or so many times that."),
+    ] = None,
+    loop: Annotated[int | None, typer.Option("--loop", metavar="N", help="Replay so many times.")] = None,
+    live: Annotated[
+        str | None, typer.Option("--live", metavar="IFACE", help="Capture from a network interface (CAP_NET_RAW).")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option("--duration", metavar="SECONDS", help="Live: stop after this time.")
+    ] = None,
+    packets: Annotated[
+        int | None, typer.Option("--packets", metavar="N", help="Live: stop after this many packets.")
+    ] = None,
+    promiscuous: Annotated[
+        bool, typer.Option("--promiscuous", help="Live: also packets that are not for this machine.")
+    ] = False,
+    ring_mb: Annotated[
+        int | None, typer.Option("--ring-mb", metavar="N", help="Live: MiB that hold packets until they are read (32).")
     ] = None,
     records: Annotated[
         Path | None, typer.Option("--records", metavar="OUT.jsonl", help="Write every record here, one JSON a line.")
@@ -51,18 +84,20 @@ def run(
         int, typer.Option("--verbose", "-v", count=True, help="Show INFO lines and tracebacks; -vv: DEBUG, too.")
     ] = 0,
 ) -> None:
-    """Run Lua scripts over a capture file, or over the packets and alerts that one of them makes.
+    """Run Lua scripts over captures, over the packets of a network interface, or over those that one of them makes.
 
     Log lines of level WARN and worse go to stderr; what scripts print and, at the end, a summary go to stdout. Ctrl-C
-    stops reading and waits for unfinished tasks, a second one abandons them, a third one leaves at once.
+    stops reading and waits for unfinished tasks, a second one abandons them, a third one leaves at once. It is the
+    normal end of a live capture.
 
     \b
     Exit codes: 0    done
                 1    a script failed to load (the others ran)
                 2    bad usage; a file that can't be read or written
-                130  stopped by Ctrl-C (143: by SIGTERM)
+                130  stopped by Ctrl-C (143: by SIGTERM), but for a live capture that had its normal end
     """
-    _check(scripts, capture, records)
+    scripts, captures = _sort(paths, captures or [])
+    _check(scripts, captures, records)
     if not math.isfinite(drain):
         refuse(f"--drain must be a number of seconds, not {drain}")
 
@@ -70,6 +105,13 @@ def run(
     from engine.cli.runner import RunPlan, execute
 
     try:
+        source = _source(
+            captures,
+            replay,
+            loop,
+            live,
+            _set(seconds=duration, packets=packets, promiscuous=promiscuous, ring_mb=ring_mb),
+        )
         config = Config(
             workers=workers,
             ramfs=ramfs,
@@ -81,7 +123,7 @@ def run(
             store_mb=store_mb,
         )
         code = execute(
-            RunPlan(tuple(scripts), capture, config, records=records, uvloop=not no_uvloop, verbosity=verbose)
+            RunPlan(tuple(scripts), source, config, records=records, uvloop=not no_uvloop, verbosity=verbose)
         )
     except EngineError as exc:
         refuse(str(exc))
@@ -94,25 +136,74 @@ def refuse(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def _check(scripts: list[Path], capture: Path | None, records: Path | None) -> None:
-    read = [*scripts, *([capture] if capture is not None else [])]
+def _sort(paths: list[Path], captures: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Scripts, and captures: those named as such, and what is seen to be one at its first bytes."""
+    from engine.capture.source import is_capture
+
+    named = [path for path in paths if path == STDIN or is_capture(path)]
+    scripts = [path for path in paths if path not in named]
+    if not scripts:
+        refuse("no script: name at least one")
+    return scripts, named + captures
+
+
+def _source(
+    captures: list[Path], replay: float | None, loop: int | None, live: str | None, limits: dict[str, Any]
+) -> Source | None:
+    """What is to be read, None for what an inputfilter makes. Raises `ConfigError` for values out of range."""
+    from engine.sources import Capture, Captures, Live, Pipe, Replay
+
+    if live is not None:
+        if captures or replay is not None or loop is not None:
+            refuse("--live goes with no capture file, --replay or --loop")
+        return Live(live, **limits)
+    if limits:
+        refuse(f"--{next(iter(limits)).replace('seconds', 'duration').replace('_', '-')} is for --live")
+    if STDIN in captures:
+        if len(captures) > 1 or replay is not None or loop is not None:
+            refuse("-: standard input goes with no other capture, --replay or --loop")
+        if sys.stdin is None:  # its descriptor may be that of another file by now
+            refuse("-: standard input is closed")
+        if sys.stdin.isatty():
+            refuse("-: standard input is a terminal, pipe a capture into it")
+        return Pipe()
+    if not captures:
+        if replay is not None or loop is not None:
+            refuse("nothing to replay: name a capture with --capture FILE")
+        return None
+    if replay is not None:
+        return Replay(captures, replay, loops=1 if loop is None else loop)
+    if loop is not None:
+        refuse("--loop goes with --replay")
+    return Capture(captures[0]) if len(captures) == 1 and not captures[0].is_dir() else Captures(captures)
+
+
+def _set(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def _check(scripts: list[Path], captures: list[Path], records: Path | None) -> None:
+    read = [*scripts, *(path for path in captures if path != STDIN)]
     for path in read:
-        reason = _unreadable(path)
+        reason = _unreadable(path, folder=path not in scripts)
         if reason:
             refuse(f"{path}: {reason}")
     if records is not None and records.exists():
+        from engine.capture.source import is_capture
+
         for path in read:
-            if records.samefile(path):
+            if records.samefile(path) or (records.parent.samefile(path) and is_capture(records)):
                 refuse(f"{records}: records would overwrite what is to be read")
 
 
-def _unreadable(path: Path) -> str:
-    """Why a file can't be read, or nothing. It is not opened: to open a pipe would wait for its other end."""
+def _unreadable(path: Path, *, folder: bool) -> str:
+    """Why a path can't be read, or nothing. It is not opened: to open a pipe would wait for its other end."""
     try:
         mode = path.stat().st_mode
     except OSError as exc:
         return exc.strerror or str(exc)
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not (folder and stat.S_ISDIR(mode)):
         return "is a folder" if stat.S_ISDIR(mode) else "is not a regular file"
     return "" if os.access(path, os.R_OK) else "Permission denied"
 

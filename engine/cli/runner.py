@@ -1,4 +1,4 @@
-"""Runs an engine over one capture, from the loop to the exit code. Knows nothing of options."""
+"""Runs an engine over one source, from the loop to the exit code. Knows nothing of options."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ import anyio
 import anyio.lowlevel
 import typer
 
-from engine import Capture, Config, Engine, EngineError, Script
+from engine import Config, Engine, EngineError, Script
+from engine.capture.compression import HEAD_BYTES, compression_of
 from engine.cli.signals import Interrupts
 from engine.cli.summary import summary_lines
 from engine.cli.terminal import Display, ScriptOutput
 from engine.sinks.jsonl import JsonLinesSink
-from engine.values.errors import SinkError
+from engine.sources import Capture, Captures, Live, Pipe, Replay
+from engine.values.errors import CaptureError, SinkError
+from engine.values.sources import Source, name_of
 from engine.values.stats import EngineStats
 
 _TICK = 0.1  # seconds between two looks at the counts
 _LAST_WORDS = 1.0  # seconds that buffers get when the process is left at once
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class RunPlan:
     """What to run. Made by `engine.cli.run` from options that were checked."""
 
     scripts: tuple[Path, ...]
-    capture: Path | None
+    source: Source | None
     """None: an inputfilter of the scripts is the source."""
     config: Config
     records: Path | None = None
@@ -43,13 +45,13 @@ class RunPlan:
 
 
 def execute(plan: RunPlan) -> int:
-    """Run, report, and give the exit code. Raises `EngineError` when the capture or the records file is of no use.
+    """Run, report, and give the exit code. Raises `EngineError` when the source or the records file is of no use.
 
     Does not return when worker threads are stuck: then the process ends here, after everything was written.
     """
     gc.freeze()  # what was imported stays: a full collection would hold the loop for 10 ms to find that out
     sink = JsonLinesSink(plan.records) if plan.records is not None else None
-    run = CaptureRun(plan, sink)
+    run = SourceRun(plan, sink)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(plan.uvloop)) as runner:
             with run.display:
@@ -64,17 +66,18 @@ def execute(plan: RunPlan) -> int:
     return code
 
 
-class CaptureRun:
+class SourceRun:
     """One run of the command."""
 
     def __init__(self, plan: RunPlan, sink: JsonLinesSink | None) -> None:
         self._plan = plan
         self._sink = sink
-        size = _read_size(plan.capture) if plan.capture is not None else None
-        self.display = Display((plan.capture or plan.scripts[0]).name, size, verbosity=plan.verbosity)
+        source = plan.source or Script(plan.scripts[0])
+        self.display = Display(_title(source), _read_size(source), verbosity=plan.verbosity)
         self.stats = EngineStats()
         self._load_failures = 0
         self._interrupted = 0
+        self._reading = False
         self._began = 0.0
         self._last_counts = (self.stats.decode, self.stats.http)
         self._read_seconds = 0.0
@@ -87,7 +90,7 @@ class CaptureRun:
         self._life = anyio.CancelScope()
         sinks = [self._sink] if self._sink else []
         self._engine = engine = Engine(self._plan.scripts, config=self._plan.config, sinks=sinks)
-        with Interrupts(self._source.cancel, self._life.cancel, self._leave) as interrupts:
+        with Interrupts(self._stop, self._life.cancel, self._leave) as interrupts:
             try:
                 with self._life:
                     async with engine:
@@ -99,8 +102,19 @@ class CaptureRun:
         self.stats = engine.stats
         self._note(self.stats)
         self._interrupted = interrupts.exit_code
+        if isinstance(self._plan.source, Live) and not self._life.cancel_called:
+            self._interrupted = 0  # there is no other end
         if self._failure is not None:
+            if self.stats.decode.packets and isinstance(self._failure, CaptureError):
+                _print(summary_lines(self.stats, self._read_seconds))
             raise self._failure
+
+    def _stop(self) -> None:
+        """First signal: what takes time by itself ends as if it had no more, a file that is read is given up."""
+        if self._reading and isinstance(self._plan.source, Live | Pipe | Replay):
+            self._engine.end_source()
+        else:
+            self._source.cancel()
 
     async def _read(self, engine: Engine) -> None:
         """Leaving this cancelled abandons the tasks that are left; they had their time."""
@@ -109,7 +123,9 @@ class CaptureRun:
             self._began = time.perf_counter()
             with self._source:
                 try:
-                    await engine.run(self._choose(engine))
+                    source = self._choose(engine)
+                    self._reading = True
+                    await engine.run(source)
                 except EngineError as exc:
                     self._failure = exc
             self._note(engine.stats)
@@ -120,15 +136,19 @@ class CaptureRun:
             group.cancel_scope.cancel()
         await anyio.lowlevel.checkpoint()  # where an abandoned run ends
 
-    def _choose(self, engine: Engine) -> Capture | Script:
-        """What is read. Raises `EngineError` when there is no capture and no script that makes packets or alerts."""
-        if self._plan.capture is not None:
-            return Capture(self._plan.capture)
+    def _choose(self, engine: Engine) -> Source:
+        """What is read. Raises `EngineError` when no source is named and no script makes packets or alerts."""
+        if self._plan.source is not None:
+            return self._plan.source
         filters = {plugin.script for plugin in engine.stats.plugins if plugin.block == "inputfilter"}
         found = [script for script in self._plan.scripts if script.name in filters]
-        if len(found) != 1:
-            many = "one source at a time" if found else "no script has an inputfilter"
-            raise EngineError(f"no --capture FILE is given, and there must be one inputfilter: {many}")
+        if not found:
+            raise EngineError(
+                "nothing to read: name a capture with --capture FILE, an interface with --live IFACE, or a script with "
+                "an inputfilter"
+            )
+        if len(found) > 1:
+            raise EngineError(f"one source at a time: {len(found)} scripts have an inputfilter")
         return Script(found[0])
 
     async def _drain(self, engine: Engine) -> None:
@@ -225,10 +245,29 @@ def _loop_factory(use_uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] |
     return factory
 
 
-def _read_size(capture: Path) -> int | None:
-    """Bytes of the capture; None when it is compressed, as then they say little of its packets."""
+def _title(source: Source) -> str:
+    """What the bar says is read."""
+    if isinstance(source, Capture | Script):
+        return Path(source.path).name
+    if isinstance(source, Captures | Replay):
+        return Path(source.paths[0]).name if len(source.paths) == 1 else f"{len(source.paths)} captures"
+    return name_of(source)
+
+
+def _read_size(source: Source) -> int | None:
+    """Bytes of the captures; None when that says little of how many packets they hold."""
+    if isinstance(source, Live | Pipe | Script) or (isinstance(source, Replay) and source.loops > 1):
+        return None
+    paths = [source.path] if isinstance(source, Capture) else list(source.paths)
     try:
-        with capture.open("rb") as file:
-            return None if file.read(2) == _GZIP_MAGIC else capture.stat().st_size
+        files = [each for path in map(Path, paths) for each in (path.iterdir() if path.is_dir() else (path,))]
+        return None if any(map(_is_compressed, files)) else sum(each.stat().st_size for each in files)
     except OSError:
         return None
+
+
+def _is_compressed(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return bool(compression_of(file.read(HEAD_BYTES)))

@@ -14,6 +14,7 @@ def summary_lines(stats: EngineStats, seconds: float) -> list[str]:
     """
     rows = [
         ("packets", _packets(stats, seconds)),
+        ("captures", f"{stats.source.files:,}" if stats.source.files > 1 else ""),
         ("flows", f"{stats.decode.flows:,}"),
         ("HTTP requests", f"{stats.http.requests:,}"),
         ("files", _files(stats.http)),
@@ -135,6 +136,8 @@ def _slowest(stats: EngineStats) -> str:
 def _losses(stats: EngineStats) -> list[str]:
     decode, http, tasks = stats.decode, stats.http, stats.tasks
     causes = (
+        (stats.source.dropped, "packet", " dropped by the kernel"),
+        (stats.source.skipped, "file", " skipped"),
         (decode.malformed, "malformed packet", ""),
         (decode.cut, "packet", " cut by the capture"),
         (decode.too_deep, "packet", " past the limit on tunnels and layers"),

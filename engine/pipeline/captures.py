@@ -1,39 +1,35 @@
-"""Reading a capture: decode in slices, streams to files, flows to records. Loop thread only."""
+"""Reading a source: decode in slices, streams and datagrams to takers, flows to records. Loop thread only."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
 
-from engine.capture.decoder import Decoder, EventKind, FlowBytes, StreamEvent
-from engine.capture.extract import FileExtractor
-from engine.capture.reel import CaptureReel, Reel
-from engine.capture.source import open_capture
+from engine.capture.decoder import Batch, Decoder, EventKind, FlowBytes, StreamEvent
+from engine.capture.files import FilesReel
+from engine.capture.live import LiveReel
+from engine.capture.pipe import PipeReel
+from engine.capture.reel import Reel, Warn
+from engine.pipeline.analysis import Datagrams, Takers
+from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.storage import PacketStore
-from engine.pipeline.streams import StreamReader, StreamReaders
-from engine.plugins.inputfilter import Script, script_reel
+from engine.plugins.inputfilter import script_reel
 from engine.plugins.plugin import Plugin
+from engine.values.errors import CaptureError
 from engine.values.records import Flow
-from engine.values.stats import DecodeStats, HttpStats
+from engine.values.sources import Capture, Captures, Live, Pipe, Replay, Script, Source, name_of
+from engine.values.stats import DecodeStats, SourceStats
 
 # Packets of a step: few at first, while the compiler still works on the decoder. They grow by number and not by time,
 # so that a capture is cut into the same batches at every run.
 _FIRST_STEP = 16
-_LARGEST_STEP = 512
+_LARGEST_STEP = 2_048
 _STEPS_OF_A_SIZE = 4
 
 _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, or a thousand times as much when decoded
-
-
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """A capture file as a source: pcap or pcapng, also compressed with gzip. Times of its packets are stream time."""
-
-    path: str | Path
 
 
 class CaptureRun:
@@ -42,39 +38,50 @@ class CaptureRun:
     def __init__(
         self,
         reel: Reel,
+        pace: Pace | None,
         decoder: Decoder,
-        extractor: FileExtractor | None,
-        packets: PacketPath | None,
+        takers: Takers,
+        packets: PacketPath,
         store: PacketStore | None,
+        wants_frames: Callable[[], bool],
         slice_seconds: float,
     ) -> None:
-        """Without an extractor only flows are counted; `packets` and `store` get the frames."""
+        """Without takers only flows are counted; `packets` and `store` get the frames while they are wanted."""
         self._reel = reel
+        self._pace = pace
         self._decoder = decoder
-        self._extractor = extractor
+        self._takers = takers
         self._packets = packets
         self._store = store
-        readers = [each for each in (extractor, store if store and store.wants_streams else None) if each]
-        self._streams = StreamReaders(readers) if readers else None
+        self._wants_frames = wants_frames
         self._slice = slice_seconds
         self._steps = 0
 
     async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
-        """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches."""
+        """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
+
+        Raises `CaptureError` when the source can't be opened.
+        """
+        self._packets.begin()
         began = time.perf_counter()
-        while (batch := await self._reel.next(self._decoder, self._next_step())) is not None:
-            if batch.time:
+        while (batch := await self._next_batch()) is not None:
+            if batch.packets and self._pace is not None:
+                await self._pace.wait(batch.time)
+                began = time.perf_counter()
+            if batch.time and not self._reel.wall_time:
                 follow(batch.time)
-            if batch.frame_count and self._packets is not None:
-                await self._packets.feed(batch.frames, batch.frame_count)
-            if batch.frame_count and self._store is not None:
-                await self._store.ask(batch)
+            if batch.frame_count:
+                await self._packets.feed(batch.frames, batch.frame_count, self._decoder.resume)
+                if self._store is not None:
+                    await self._store.ask(batch)
+            if self._takers.datagrams is not None:
+                await self._read_datagrams(self._takers.datagrams, batch)
             await self._handle(batch.events, began)
             if batch.frame_count and self._store is not None:
                 await self._store.keep(batch)
             await breathe()
             began = time.perf_counter()
-        done = not self._decoder.begun
+        done = False
         while not done:
             batch = self._decoder.finish()
             done = batch.done
@@ -83,33 +90,46 @@ class CaptureRun:
         if self._store is not None:
             await self._store.flush()
 
+    async def _next_batch(self) -> Batch | None:
+        self._decoder.want_frames(self._wants_frames())
+        return await self._reel.next(self._decoder, self._next_step())
+
     def _next_step(self) -> int:
         size = min(_FIRST_STEP << self._steps // _STEPS_OF_A_SIZE, _LARGEST_STEP)
         self._steps += 1
         return size
 
     async def _handle(self, events: list[StreamEvent], began: float) -> None:
-        """Feed the readers of streams; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
-        if self._streams is None:
+        """Feed the takers; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
+        streams = self._takers.streams
+        if streams is None:
             return
         for event in events:
             for piece in _pieces(event):
-                self._feed(self._streams, piece)
+                streams.feed(self._decoder, piece)
                 if time.perf_counter() - began > self._slice:
                     await asyncio.sleep(0)
                     began = time.perf_counter()
 
-    def _feed(self, streams: StreamReader, event: StreamEvent) -> None:
-        if event.kind == EventKind.DATA:
-            if not streams.data(event.stream, event.direction, event.position, event.time, event.data):
-                self._decoder.ignore(event.stream)
-        elif event.kind == EventKind.OPEN:
-            flow = self._decoder.flow_key(event.stream)
-            streams.open(event.stream, flow, self._decoder.roles_known(event.stream), event.time)
-        elif event.kind == EventKind.GAP:
-            streams.gap(event.stream, event.direction, event.position, event.length, event.time)
-        else:
-            streams.end(event.stream, event.time, over=event.position)
+    async def _read_datagrams(self, datagrams: Datagrams, batch: Batch) -> None:
+        """Their bytes stay where they are until the next step, so the loop gets its turn here, too."""
+        began = time.perf_counter()
+        for datagram in self._decoder.datagrams(batch):
+            datagrams.take(datagram)
+            if time.perf_counter() - began > self._slice:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+
+    def end(self) -> None:
+        """Read no further than the present batch."""
+        self._reel.stop()
+        if self._pace is not None:
+            self._pace.end()
+
+    @property
+    def failure(self) -> CaptureError | None:
+        """What ended the source too early, after some of it was read."""
+        return self._reel.failure
 
     def flows(self) -> Iterator[list[Flow]]:
         """The flow records, some thousand at a time."""
@@ -123,14 +143,14 @@ class CaptureRun:
         """Counts of packets, flows and streams so far."""
         return self._decoder.stats()
 
-    def http_stats(self) -> HttpStats:
-        """Counts of HTTP messages and bodies so far."""
-        return self._extractor.stats() if self._extractor is not None else HttpStats()
+    def source_stats(self) -> SourceStats:
+        """Counts of the source so far."""
+        return self._reel.stats()
 
     def close(self) -> None:
-        """Give up files that are open, the Lua state and the mapping. Idempotent."""
-        if self._extractor is not None:
-            self._extractor.close()
+        """Give up files that are open, the Lua state and the source. Idempotent."""
+        if self._takers.streams is not None:
+            self._takers.streams.close()
         self._decoder.close()
         self._reel.close()
 
@@ -144,35 +164,37 @@ def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
         yield event._replace(position=event.position + at, length=len(data), data=data)
 
 
-def open_run(
-    source: Capture | Script,
-    plugins: Sequence[Plugin],
-    make_decoder: Callable[[], Decoder],
-    extractor: FileExtractor | None,
-    packets: PacketPath | None,
-    store: PacketStore | None,
-    slice_seconds: float,
-) -> CaptureRun:
-    """Open a source. Raises `CaptureError` when it can't be read."""
-    reel = script_reel(source, plugins) if isinstance(source, Script) else CaptureReel(open_capture(source.path))
-    decoder = None
-    try:
-        decoder = make_decoder()
-        if store is not None:
-            store.begin(decoder)
-        return CaptureRun(reel, decoder, extractor, packets, store, slice_seconds)
-    except BaseException:
-        if decoder is not None:
-            decoder.close()
-        reel.close()
-        raise
+def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn) -> Reel:
+    """What reads a source. Nothing is opened yet; `warn` hears of files that are skipped or cut off.
+
+    Raises `EngineError` for a script that none of the plugins is of.
+    """
+    match source:
+        case Capture(path):
+            return FilesReel([path], warn, search=False)
+        case Captures(paths):
+            return FilesReel(paths, warn)
+        case Replay(paths, _, loops):
+            return FilesReel(paths, warn, loops=loops)
+        case Pipe(descriptor):
+            return PipeReel(descriptor, name_of(source), warn)
+        case Script():
+            return script_reel(source, plugins)
+        case Live():
+            return LiveReel(
+                source.interface,
+                promiscuous=source.promiscuous,
+                seconds=source.seconds,
+                packets=source.packets,
+                megabytes=source.ring_mb,
+            )
+
+
+def add_source(left: SourceStats, right: SourceStats) -> SourceStats:
+    """The sum of two runs' counts."""
+    return SourceStats(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})
 
 
 def add_decode(left: DecodeStats, right: DecodeStats) -> DecodeStats:
     """The sum of two runs' counts."""
     return DecodeStats(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})
-
-
-def add_http(left: HttpStats, right: HttpStats) -> HttpStats:
-    """The sum of two runs' counts."""
-    return HttpStats(**{each.name: getattr(left, each.name) + getattr(right, each.name) for each in fields(left)})

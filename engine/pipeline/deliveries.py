@@ -54,6 +54,13 @@ class Deliveries:
         flow, uri, contents = raw
         self._monitors(plugins, "onnewresource", resource.group, resource.time, (flow or None, uri, contents))
 
+    def attribute(self, plugins: Iterable[Plugin], poster: Plugin, time: float, raw: tuple[bytes, ...]) -> None:
+        """Show an attribute that a script gave to a flow to the other plugins. `raw`: flow, name, value."""
+        for plugin in plugins:
+            for hook in plugin.hooks & {"onattribute", "onflowattribute"}:
+                if plugin is not poster:
+                    self._put(_Delivery(plugin, hook, time, raw))
+
     def tell(self, plugins: Iterable[Plugin], hook: str, time: float, arguments: tuple[Any, ...]) -> None:
         """Call a hook of every plugin that has it."""
         for plugin in plugins:

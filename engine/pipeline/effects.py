@@ -22,6 +22,7 @@ _HOST_GROUP = "{4CD742B1-C1CA-4708-BE78-0FCA2EB01A86}"
 _PORT_GROUP = "{C51B48D4-7876-479E-B0D9-BD9EFF03CE2E}"
 _PROTOCOL_GROUP = "{E89BCD56-30AD-40F5-B1C8-8B7683F440BD}"
 
+_ATTRIBUTE = b"attribute:"
 INTEGERS = frozenset(
     ("sensor_id", "protocol_family", "sig_generator", "sig_rev", "event_id", "acknowledge_flag", "protocol")
 )
@@ -50,6 +51,8 @@ class Effects:
         self._on_error = on_error
         self.flows = FlowBook(bus, counters, deliveries, plugins, flows)
         self._extra: dict[str, str | int] = {}
+        self.give_up: Callable[[Plugin, bytes], None] = lambda _plugin, _flow: None
+        """Hears of connections that a plugin wants no more bytes of."""
         self.alerts = 0
         self.resources = 0
         self._handlers: dict[int, Callable[..., None]] = {
@@ -119,14 +122,20 @@ class Effects:
         self._deliveries.alert(self._plugins, alert, (flow, sigid, classification, message, status))
 
     def _resource(self, plugin: Plugin, time: float, group: bytes, flow: bytes, uri: bytes, contents: bytes) -> None:
-        self.resources += 1
         resource = Resource(text(group), text(flow), text(uri), text(contents), plugin.script, time)
+        self.take_resource(resource, (flow, uri, contents))
+
+    def take_resource(self, resource: Resource, raw: tuple[bytes, ...]) -> None:
+        """Publish a resource and show it to monitors; `raw` is its flow, uri and contents."""
+        self.resources += 1
         self._bus.publish(resource)
-        self._deliveries.resource(self._plugins, resource, (flow, uri, contents))
+        self._deliveries.resource(self._plugins, resource, raw)
 
     def _flow_update(self, plugin: Plugin, time: float, flow: bytes, name: bytes, value: bytes) -> None:
         update = FlowUpdate(text(flow), text(name), text(value), plugin.script, time)
         self.flows.update(update, flow)
+        if name.startswith(_ATTRIBUTE):
+            self._deliveries.attribute(self._plugins, plugin, time, (flow, name.removeprefix(_ATTRIBUTE), value))
 
     def _flow_counter(
         self,
@@ -171,8 +180,8 @@ class Effects:
     def _message(self, _plugin: Plugin, side: bytes, addressed: bool, message_id: bytes, message: bytes) -> None:
         self._deliveries.message(self._plugins, side.decode(), addressed, message_id, message)
 
-    def _disable_reassembly(self, _plugin: Plugin, _flow: bytes) -> None:
-        """No hook here gets payload of a flow that it could give up: files need every byte."""
+    def _disable_reassembly(self, plugin: Plugin, flow: bytes) -> None:
+        self.give_up(plugin, flow)
 
     def _code(self, plugin: Plugin, code: int, bytecode: bytes) -> None:
         assert plugin.queue is not None

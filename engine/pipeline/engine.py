@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from engine.capture.ramfs import Ramfs
 from engine.offload import Gate, Outcome, Status
-from engine.pipeline.captures import Capture
+from engine.pipeline.analysis import Analysis
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
@@ -24,13 +24,14 @@ from engine.pipeline.reader import CaptureReader
 from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
 from engine.pipeline.storage import PacketStore
-from engine.plugins.inputfilter import Script
+from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Summary
+from engine.values.sources import Script, Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.vm.state import require_luajit, text
 
@@ -66,10 +67,14 @@ class Engine:
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
         self._ramfs_directory: Ramfs | None = None
         self._store = PacketStore(self.config, self._plugins, self._log.write)
-        self._reader = CaptureReader(self.config, self._ramfs, self._bus.publish, self._warn)
-        self._effects = Effects(
+        self._reader = CaptureReader(self.config, self._plugins, self._packets, self._store, self._warn_of_source)
+        self._effects = effects = Effects(
             self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error, self._reader
         )
+        self._analysis = Analysis(
+            self.config, self._bus, self._plugins, self._ramfs, self._warn, effects.take_resource, self._store
+        )
+        effects.give_up = self._analysis.give_up
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
         self._work_scheduled = False
@@ -162,7 +167,7 @@ class Engine:
             self._effects.take(plugin)
             assert plugin.queue is not None
             plugin.queue.detach(self._let_go)  # a worker may be as quick as to do what onunload asked for
-        await self._store.close()
+        await self._store.shut()
         await gate.close()  # abandons the rest of that, which comes too late
         self._door.drop_all()
         self._deliveries.drop_all()
@@ -274,18 +279,18 @@ class Engine:
 
     # ---- sources
 
-    async def run(self, source: Capture | Script) -> None:
-        """Read a source to its end, and wait until the work that it caused has settled.
+    async def run(self, source: Source) -> None:
+        """Read a source (see `engine.sources`) to its end, and wait until the work that it caused has settled.
 
         The wait ends when nothing settles for `drain_seconds`; what is left goes on. Raises `CaptureError` when the
-        capture can't be read, and `EngineError` when another source is being read.
+        source can't be read, or not to its end: then after what was read is settled. `EngineError` when another source
+        is being read.
         """
         self._running("run a source")
-        if isinstance(source, Script) and not source.find(self._plugins):
+        if isinstance(source, Script) and find_input(source, self._plugins) is None:
             await self.load(source.path)
         reader = self._reader
-        streams = self._bus.wants("http") or self._bus.wants("file")
-        reader.begin(source, self._plugins, streams=streams, packets=self._packets, store=self._store)
+        reader.begin(source, self._analysis.begin)
         self._effects.flows.begin()
         self._run_over.clear()
         try:
@@ -294,16 +299,22 @@ class Engine:
             await self._settle()
             self._publish_counters()
             await self._bus.flush()
+            if reader.failure is not None:
+                raise reader.failure
         finally:
-            reader.close_capture()
+            reader.close_source()
             self._take_batch()
             self._clock.release()
             self._run_over.set()
             self._wake()
 
+    def end_source(self) -> None:
+        """The source that is being read ends here, as if it had no more; `run` sees to what was read and returns."""
+        self._reader.end()
+
     def _take_batch(self) -> None:
         self._take_all(self._plugins)
-        self._reader.outboxes_taken()
+        self._analysis.outboxes_taken()
 
     async def _settle(self) -> None:
         """Wait until tasks, messages and events that caused one another are done."""
@@ -327,7 +338,9 @@ class Engine:
         self._take_batch()
         await self._work_some()
         await self._bus.flush()
-        await asyncio.sleep(0)
+        if time.monotonic() - self._yielded > self.config.slice_seconds:
+            await asyncio.sleep(0)
+            self._yielded = time.monotonic()
         gate = self._running("go on reading")
         while gate.half_full or self._holds_too_much(gate):
             await gate.progress()
@@ -416,6 +429,9 @@ class Engine:
     def _warn(self, plugin: Plugin, line: str) -> None:
         self._log.write(plugin.script, "WARN", line)
 
+    def _warn_of_source(self, source: str, line: str) -> None:
+        self._log.write(source, "WARN", line)
+
     def _inbox_full(self, plugin: Plugin) -> None:
         if self._roster.may_warn(plugin, "messages"):
             place = f"{plugin.block.name}: " if plugin.block.name else ""
@@ -437,8 +453,9 @@ class Engine:
         """Every count, at this moment; after the block, the final ones."""
         gate = self._gate
         return EngineStats(
+            source=self._reader.source_stats(),
             decode=self._reader.decode_stats(),
-            http=self._reader.http_stats(),
+            **self._analysis.stats()._asdict(),
             events=self._door.stats(),
             messages=self._deliveries.stats(),
             tasks=gate.stats() if gate else self._tasks,

@@ -155,6 +155,9 @@ class FlowBook:
         for name in list(self._counting):
             self._end_counter(name, self._look(name[0], -1, float("inf")))
         monitors = sum("onnewflowrecord" in plugin.hooks for plugin in self._plugins)
+        if not (monitors or self._bus.wants("flow")):
+            self._notes.clear()
+            return
         for records in flows:
             size = max(1, _SLICE // monitors) if monitors else len(records)
             for at in range(0, len(records), size):

@@ -1,114 +1,107 @@
-"""Reads one capture after the other for an engine, and keeps what all of them counted. Loop thread only."""
+"""Reads one source after the other for an engine, and keeps what all of them counted. Loop thread only."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from engine.capture.decoder import Decoder, FlowBytes
-from engine.capture.extract import FileExtractor
-from engine.capture.ramfs import Ramfs
-from engine.pipeline.captures import Capture, CaptureRun, add_decode, add_http, open_run
+from engine.capture.reel import Warn
+from engine.pipeline.analysis import Takers
+from engine.pipeline.captures import CaptureRun, add_decode, add_source, make_reel
+from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.storage import PacketStore
-from engine.plugins.filex import FilexVotes
-from engine.plugins.inputfilter import Script
 from engine.plugins.plugin import Plugin
 from engine.values.config import Config
-from engine.values.errors import EngineError
-from engine.values.records import File, Flow, Http
-from engine.values.stats import DecodeStats, HttpStats
+from engine.values.errors import CaptureError, EngineError
+from engine.values.records import Flow
+from engine.values.sources import Replay, Source, name_of
+from engine.values.stats import DecodeStats, SourceStats
 
 
 class CaptureReader:
-    """At most one capture at a time, with an extractor for its files when someone wants them."""
+    """At most one source at a time."""
 
     def __init__(
-        self,
-        config: Config,
-        ramfs: Callable[[], Ramfs],
-        publish: Callable[[Http | File], None],
-        warn: Callable[[Plugin, str], None],
+        self, config: Config, plugins: Sequence[Plugin], packets: PacketPath, store: PacketStore, warn_of_source: Warn
     ) -> None:
-        """`ramfs` gives the directory of extracted files; `warn(plugin, text)` takes warnings about votes."""
+        """`plugins` is the live list of the engine; `packets` and `store` get the frames of each batch."""
+        self._plugins = plugins
+        self._packets = packets
+        self._store = store
+        self._warn_of_source = warn_of_source
         self._config = config
-        self._ramfs = ramfs
-        self._publish = publish
-        self._warn = warn
         self._run: CaptureRun | None = None
-        self._leases: list[int] = []
-        self._decoded, self._http = DecodeStats(), HttpStats()
+        self._decoded, self._source = DecodeStats(), SourceStats()
 
     @property
     def active(self) -> bool:
-        """Whether a capture is being read."""
+        """Whether a source is being read."""
         return self._run is not None
 
-    def begin(
-        self,
-        source: Capture | Script,
-        plugins: Sequence[Plugin],
-        *,
-        streams: bool,
-        packets: PacketPath,
-        store: PacketStore,
-    ) -> None:
-        """Open a source. Without `streams` files are extracted only where a plugin has hooks for them.
+    def begin(self, source: Source, takers: Callable[[], Takers]) -> None:
+        """Get ready for a source. `takers()` says what is to be read of it.
 
-        `packets` gets the frames of each batch if it wants them, and so does `store`.
-
-        Raises `CaptureError` when it can't be read, and `EngineError` when another one is being read.
+        Raises `EngineError` when another one is being read, or when there is no place to store packets.
         """
         if self._run is not None:
-            raise EngineError(f"cannot run {source.path}: another source is being read")
-        filex = [plugin for plugin in plugins if plugin.block.name == "filex_monitor"]
-        extractor = self._make_extractor(filex) if streams or filex else None
-        streams = extractor is not None or store.wants_streams
-        # Counters of flows begin at a packet: for that the frames are looked at, whoever has hooks.
-        frames = store.wanted or any(plugin.hooks and plugin.block.side == "frontend" for plugin in plugins)
-        for plugin in plugins:
-            plugin.forget_flows()
-        self._run = open_run(
-            source,
-            plugins,
-            lambda: Decoder(self._config.limits, streams=streams, frames=frames),
-            extractor,
-            packets if packets.wanted else None,
-            store if store.wanted else None,
-            self._config.slice_seconds,
+            raise EngineError(f"cannot run {name_of(source)}: another source is being read")
+        reel = make_reel(source, self._plugins, self._warn_of_source)
+        pace = Pace(source.speed) if isinstance(source, Replay) else None
+        wanted = takers()
+        decoder = self._make_decoder(wanted)
+        store = self._store if self._store.wanted else None
+        try:
+            if store is not None:
+                store.begin(decoder)
+        except BaseException:
+            decoder.close()
+            reel.close()
+            raise
+        seconds = self._config.slice_seconds
+        self._run = CaptureRun(reel, pace, decoder, wanted, self._packets, store, self._wants_frames, seconds)
+
+    def _wants_frames(self) -> bool:
+        """Counters of flows begin at a packet: for that the frames are looked at, whoever has hooks."""
+        return self._store.wanted or any(each.hooks and each.block.side == "frontend" for each in self._plugins)
+
+    def _make_decoder(self, wanted: Takers) -> Decoder:
+        datagrams = wanted.datagrams
+        return Decoder(
+            self._config.limits,
+            streams=wanted.streams is not None,
+            udp_ports=datagrams.udp_ports if datagrams else (),
+            quic_ports=datagrams.quic_ports if datagrams else (),
         )
-
-    def _make_extractor(self, plugins: Sequence[Plugin]) -> FileExtractor:
-        votes = FilexVotes(plugins, self._warn, self._keep)
-        return FileExtractor(
-            self._config.limits, self._ramfs(), votes, self._publish, chunk_bytes=self._config.chunk_bytes
-        )
-
-    def _keep(self, lease: int) -> None:
-        """Tasks of a file's hook are still in an outbox when the hook returns: the file stays until they are out."""
-        self._ramfs().hold(lease)
-        self._leases.append(lease)
-
-    def outboxes_taken(self) -> None:
-        """The tasks of all hooks are out, and hold the files that they need."""
-        for lease in self._leases:
-            self._ramfs().release(lease)
-        self._leases.clear()
 
     async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
-        """To the end of the capture. `follow(time)` hears of stream time; `breathe` is awaited between batches."""
+        """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
+
+        Raises `CaptureError` when it can't be opened.
+        """
         assert self._run is not None
         await self._run.read(follow, breathe)
 
+    def end(self) -> None:
+        """The source ends after the present batch, if one is being read."""
+        if self._run is not None:
+            self._run.end()
+
+    @property
+    def failure(self) -> CaptureError | None:
+        """What ended the source too early, after some of it was read."""
+        return self._run.failure if self._run is not None else None
+
     def flows(self) -> Iterator[list[Flow]]:
-        """The flow records of the capture, some thousand at a time."""
+        """The flow records of the source, some thousand at a time."""
         assert self._run is not None
         return self._run.flows()
 
-    def close_capture(self) -> None:
-        """Unfinished bodies end, in hooks, too; then the capture is closed and its counts are kept."""
+    def close_source(self) -> None:
+        """Unfinished bodies end, in hooks, too; then the source is closed and its counts are kept."""
         if self._run is not None:
             self._run.close()
-            self._decoded, self._http = self.decode_stats(), self.http_stats()
+            self._decoded, self._source = self.decode_stats(), self.source_stats()
             self._run = None
 
     @property
@@ -120,10 +113,10 @@ class CaptureReader:
         """What a flow of the source has carried; None when there is no such flow, or no source."""
         return self._run.flow_bytes(key, place, time) if self._run is not None else None
 
+    def source_stats(self) -> SourceStats:
+        """Counts of all sources so far."""
+        return add_source(self._source, self._run.source_stats()) if self._run else self._source
+
     def decode_stats(self) -> DecodeStats:
         """Counts of packets, flows and streams of all captures so far."""
         return add_decode(self._decoded, self._run.decode_stats()) if self._run else self._decoded
-
-    def http_stats(self) -> HttpStats:
-        """Counts of HTTP messages and bodies of all captures so far."""
-        return add_http(self._http, self._run.http_stats()) if self._run else self._http

@@ -99,6 +99,10 @@ class RecordBus:
         """Whether anyone takes records of a kind."""
         return bool(self._sinks) or any(kind in each.kinds for each in self._subscriptions)
 
+    def subscribed(self, kind: str) -> bool:
+        """Whether there is a subscription to records of a kind: for what is too much to be made for every sink."""
+        return any(kind in each.kinds for each in self._subscriptions)
+
     def publish(self, record: Record) -> None:
         """Hand a record to all who want it."""
         self._made += 1

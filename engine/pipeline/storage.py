@@ -118,12 +118,16 @@ class PacketStore:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
 
-    # ---- streams, as the extractor gets them
+    # ---- streams (`StreamTaker`)
 
-    def open(self, stream: int, flow: bytes, roles_known: bool, time: float) -> None:  # noqa: ARG002
+    hears_end = False
+
+    def open(self, stream: int, flow: bytes, roles_known: bool, time: float) -> bool:  # noqa: ARG002
         """A TCP stream begins."""
-        if self.wants_streams:
-            self._streams[stream] = 0
+        if not self.wants_streams:
+            return False
+        self._streams[stream] = 0
+        return True
 
     def data(self, stream: int, direction: int, position: int, time: float, data: bytes) -> bool:
         """Bytes of a stream; whether more of it is wanted."""
@@ -146,6 +150,10 @@ class PacketStore:
     def end(self, stream: int, time: float, *, over: int) -> None:  # noqa: ARG002
         """A stream has ended."""
         self._streams.pop(stream, None)
+
+    def close(self) -> None:
+        """No event follows."""
+        self._streams.clear()
 
     def _vote(self, flow: bytes, time: float, direction: int, position: int, data: bytes) -> None:
         assert self._decoder is not None
@@ -224,7 +232,7 @@ class PacketStore:
             except OSError as exc:
                 self._fail(exc)
 
-    async def close(self) -> None:
+    async def shut(self) -> None:
         """The same, for good."""
         await self.flush()
         self._forget()

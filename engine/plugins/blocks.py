@@ -42,6 +42,12 @@ BLOCKS: dict[str, BlockType] = {
             ),
         ),
         BlockType(
+            "reassembly_handler",
+            "frontend",
+            hooks=frozenset({"filter", "onnewflow", "onpayload", "onattribute", "onterminateflow"}),
+        ),
+        BlockType("flowmonitor", "frontend", hooks=frozenset({"onflowattribute"})),
+        BlockType(
             "resource_monitor",
             "backend",
             hooks=frozenset({"onnewresource"}),
@@ -82,8 +88,6 @@ LATER_BLOCKS = frozenset(
         "countergroup",
         "alertgroup",
         "resourcegroup",
-        "reassembly_handler",
-        "flowmonitor",
         "channellistener",
         "engine_monitor",
         "cg_monitor",

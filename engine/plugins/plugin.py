@@ -122,8 +122,12 @@ class Plugin:
             "protocols",
             "protocol_numbers",
             "learn_protocol",
+            "guest",
+            "learn_guest",
+            "new_capture",
             "packets",
-            "forget_flows",
+            "new_flow",
+            "payload",
             "begin_input",
             "begin_storage",
             "storage",
@@ -204,19 +208,45 @@ class Plugin:
         """Make a protocol known that some script names."""
         self._functions["learn_protocol"](number, guid, name)
 
-    def packets(self, address: int, count: int, *, named_only: bool = False) -> int:
-        """Run the packet hook over frames (frame.lua), which must stay until it returns.
+    @property
+    def guest(self) -> tuple[int, int] | None:
+        """Host and protocol of a handler that lies above another handler's protocol, by their numbers."""
+        told: tuple[int, int] | None = self._functions["guest"]()
+        return told
+
+    def learn_guest(self, host: int, number: int) -> None:
+        """Make known what lies above a protocol that some script names."""
+        self._functions["learn_guest"](host, number)
+
+    def new_capture(self) -> None:
+        """Another capture begins, with flow rows of its own."""
+        self._functions["new_capture"]()
+
+    def packets(self, address: int, count: int, first: int = 0, *, named_only: bool = False) -> int:
+        """Run the packet hook over frames (frame.lua), which must stay until it returns; `first` is their place.
 
         How many of them name another protocol as what comes next. With `named_only` a protocol handler gets only those
         frames whose last layer names it.
         """
         [hook] = self.block.hooks
-        naming = self._timed(hook, self._functions["packets"], address, count, named_only, count=count)
-        return int(naming)
+        began = time.perf_counter()
+        naming = calls = 0
+        try:
+            naming, calls = self._functions["packets"](address, count, first, named_only)
+        except LuaError as exc:
+            self.on_error(self, hook, str(exc), "")
+        finally:
+            self._note(hook, time.perf_counter() - began, calls)
+        return naming
 
-    def forget_flows(self) -> None:
-        """Another source begins, with flow rows of its own."""
-        self._functions["forget_flows"]()
+    def new_flow(self, flow: bytes) -> None:
+        """A connection begins whose bytes `payload` will bring."""
+        self._functions["new_flow"](flow)
+
+    def payload(self, now: float, flow: bytes, direction: int, seekpos: int, data: bytes) -> bool:
+        """Give bytes of a connection to onpayload. True when the script wants no more of it."""
+        gave_up: bool = self._timed("onpayload", self._functions["payload"], now, flow, direction, seekpos, data)
+        return gave_up
 
     def begin_input(self, memory: int, room: int, now: float) -> None:
         """Begin as a source. Packets go to the address `memory`, which has `room` bytes (inputfilter.lua)."""
@@ -323,7 +353,7 @@ class Plugin:
             self.on_error(self, hook, str(exc), "")
             return False
         finally:
-            self._note(hook, count, time.perf_counter() - began)
+            self._note(hook, time.perf_counter() - began, count)
 
     def _batched(self, hooks: Sequence[str], function: Any, *args: Any) -> Any:
         """Call what calls hooks and says how often, one number for each: the first of its results."""
@@ -336,17 +366,18 @@ class Plugin:
         taken, calls = time.perf_counter() - began, [int(each) for each in result[: len(hooks)]]
         for hook, count in zip(hooks, calls, strict=True):
             if count:
-                self._note(hook, count, taken * count / sum(calls))
+                self._note(hook, taken * count / sum(calls), count)
         return result
 
-    def _note(self, hook: str, count: int, taken: float) -> None:
+    def _note(self, hook: str, taken: float, calls: int) -> None:
+        """Count calls of a hook that took so many seconds together."""
         counts = self._counts.get(hook)
         if counts is None:
             counts = self._counts[hook] = _HookCounts()
-        counts.calls += count
+        counts.calls += calls
         counts.seconds += taken
-        if taken / count > counts.slowest:
-            counts.slowest = taken / count
+        if calls and taken / calls > counts.slowest:
+            counts.slowest = taken / calls
         if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
             self.on_slow(self, hook, taken)
 

@@ -25,3 +25,9 @@ def endpoints(key: str) -> Endpoints | None:
     """The parts of a flow key, or None when it is malformed, as keys made by scripts may be."""
     found = _KEY.fullmatch(key)
     return Endpoints(**found.groupdict()) if found else None
+
+
+def port_numbers(key: bytes) -> tuple[int, int]:
+    """The ports of A and Z of a key that the decoder made."""
+    half = key.partition(b"_")[0]
+    return int(half[-4:], 16), int(key[-4:], 16)

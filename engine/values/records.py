@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, ClassVar, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What `engine:add_resource` recorded."""
+    """What `engine:add_resource` recorded, or the platform found; then `script` is ``""``."""
 
     kind: ClassVar[str] = "resource"
     group: str
@@ -101,6 +101,88 @@ class Resource:
     uri: str
     contents: str
     script: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that the platform found: a DNS message, the headers of an HTTP message, a certificate chain."""
+
+    kind: ClassVar[str] = "document"
+    group: str
+    flow: str
+    id: str
+    """No other document of the engine has it."""
+    text: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class DnsQuestion:
+    """What is asked. The name has no final dot (the root is ""), `type` is a name such as ``AAAA`` or ``TYPE4711``."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class DnsAnswer:
+    """One record of the answer section; `data` is in the text form of zone files, names in it as in a question."""
+
+    name: str
+    type: str
+    data: str
+    ttl: int
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """One DNS message, a query or a response."""
+
+    kind: ClassVar[str] = "dns"
+    flow: str
+    service: str
+    """``"dns"``, ``"mdns"`` or ``"llmnr"``."""
+    transport: str
+    """``"udp"`` or ``"tcp"``."""
+    id: int
+    is_response: bool
+    rcode: int
+    questions: tuple[DnsQuestion, ...]
+    answers: tuple[DnsAnswer, ...]
+    whole: bool
+    """All questions and answers announced are here."""
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """One TLS handshake, as far as it was in the clear; what was not seen is empty."""
+
+    kind: ClassVar[str] = "tls"
+    flow: str
+    transport: str
+    """``"tcp"`` or ``"quic"``."""
+    sni: str
+    """The server name that the client asked for, lower case."""
+    alpn: tuple[str, ...]
+    """The protocols that the client offered."""
+    versions: tuple[str, ...]
+    """The versions that the client offered, hex as ``"0304"``, in its order."""
+    version: str
+    """The version that the server chose."""
+    cipher: str
+    """The cipher suite that the server chose, hex as ``"1301"``."""
+    ja3: str
+    """The MD5 form, like `ja3s`."""
+    ja3s: str
+    ja4: str
+    subject: str
+    """Of the server's certificate, as `issuer`: most general part first."""
+    issuer: str
+    sha1: str
+    """Fingerprint of the server's certificate, hex."""
     time: float
 
 
@@ -171,11 +253,11 @@ class Summary:
     counts: dict[str, int]
 
 
-Record = Flow | Http | File | Alert | Resource | Counter | KeyInfo | FlowUpdate | Edge | Log | Summary
+Record = (
+    Flow | Http | File | Dns | Tls | Alert | Resource | Document | Counter | KeyInfo | FlowUpdate | Edge | Log | Summary
+)
 
-RECORD_TYPES: dict[str, type[Record]] = {
-    each.kind: each for each in (Flow, Http, File, Alert, Resource, Counter, KeyInfo, FlowUpdate, Edge, Log, Summary)
-}
+RECORD_TYPES: dict[str, type[Record]] = {each.kind: each for each in get_args(Record)}
 
 
 def as_mapping(record: Record) -> dict[str, Any]:
@@ -185,6 +267,12 @@ def as_mapping(record: Record) -> dict[str, Any]:
         value = getattr(record, each.name)
         if each.name == "counts":
             values.update(value)
+        elif isinstance(value, tuple):
+            values[each.name] = [_plain(item) for item in value]
         else:
             values[each.name] = value
     return values
+
+
+def _plain(item: Any) -> Any:
+    return asdict(item) if is_dataclass(item) and not isinstance(item, type) else item

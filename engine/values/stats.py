@@ -53,6 +53,20 @@ class DecodeStats:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceStats:
+    """What sources gave, before packets are decoded."""
+
+    files: int = 0
+    """Capture files that were read."""
+    skipped: int = 0
+    """Files that were passed over, as they are no captures or can't be read."""
+    received: int = 0
+    """Live packets that the kernel had for us; of these,"""
+    dropped: int = 0
+    """the kernel dropped so many for want of room in the ring."""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpStats:
     """HTTP messages and bodies. files = files_complete + files_partial."""
 
@@ -252,8 +266,12 @@ class RecordStats:
 class EngineStats:
     """Everything that is counted. Taken at one moment, on the loop thread."""
 
+    source: SourceStats = field(default_factory=SourceStats)
     decode: DecodeStats = field(default_factory=DecodeStats)
     http: HttpStats = field(default_factory=HttpStats)
+    dns: DnsStats = field(default_factory=DnsStats)
+    tls: TlsStats = field(default_factory=TlsStats)
+    quic: QuicStats = field(default_factory=QuicStats)
     events: EventStats = field(default_factory=EventStats)
     messages: MessageStats = field(default_factory=MessageStats)
     tasks: AsyncStats = field(default_factory=AsyncStats)
@@ -281,7 +299,8 @@ class EngineStats:
         """Every count under one name: packets, flows and HTTP as they are, the others with their group before them."""
         http = asdict(self.http)
         counts: dict[str, int] = {**asdict(self.decode), "http_malformed": http.pop("malformed"), **http}
-        groups = {"events": asdict(self.events), "messages": asdict(self.messages), "tasks": self.tasks.counts}
+        groups = {name: asdict(getattr(self, name)) for name in ("dns", "tls", "quic", "source", "events")}
+        groups |= {"messages": asdict(self.messages), "tasks": self.tasks.counts}
         groups |= {"records": asdict(self.records), "store": asdict(self.store)}
         for group, values in groups.items():
             counts.update({f"{group}_{name}": value for name, value in values.items()})

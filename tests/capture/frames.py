@@ -43,12 +43,12 @@ class Frame(ctypes.Structure):
         ("layer_count", ctypes.c_int32),
         ("port", ctypes.c_uint16 * 2),
         *((name, ctypes.c_uint8) for name in ("family", "proto", "flags", "has_ports", "has_tcp", "side", "verdict")),
-        *((name, ctypes.c_uint8) for name in ("fragment", "reassembled", "tunnels", "too_deep", "store")),
+        *((name, ctypes.c_uint8) for name in ("fragment", "reassembled", "tunnels", "too_deep", "resumed", "store")),
         ("layer", Layer * 16),
     ]
 
 
-assert ctypes.sizeof(Frame) == 304
+assert ctypes.sizeof(Frame) == 312
 
 
 def protocol_names() -> list[str]:

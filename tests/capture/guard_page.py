@@ -32,7 +32,6 @@ local guard = ffi.cast("uint8_t *", guard_address)
 local packet, record = layouts.packet_t(), records.record
 local tries = 0
 
-memory.configure(65536)
 memory.map(guard_address - room, room)
 graph.configure(16)
 fragments.configure({ datagrams = 16, bytes = 2 ^ 20, seconds = 30 }, 1)
@@ -48,7 +47,7 @@ local function check(verdict)
   if last > packet.captured then error("a layer reaches beyond the captured bytes") end
   if verdict == 2 and packet.has_ports == 1 and packet.payload_captured > 0 then
     if packet.payload + packet.payload_captured > packet.captured then error("the payload does") end
-    memory.at(packet.address + packet.payload, packet.payload_captured)
+    memory.check(packet.address + packet.payload, packet.payload_captured)
   end
 end
 
@@ -87,10 +86,11 @@ local M = {}
 function M.run(address, bytes, is_pcapng, first, swapped, ticks, link, rounds)
   math.randomseed(bytes)
   local base, packets = ffi.cast("uint8_t *", address), 0
-  local next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks, link)
+  local next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks, link, 0, false)
   while true do
     local result = next_record()
     if result == records.END then return packets, tries end
+    if result == records.LATER then records.start_batch() end
     if result == records.PACKET then
       packets = packets + 1
       at_every_length(base + record.offset)

@@ -201,6 +201,24 @@ def test_an_ignored_stream_is_silent_until_a_new_syn(tmp_path: Path) -> None:
     decoder.close()
 
 
+def test_of_a_muted_stream_only_the_end_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "some.pcap"
+    data = [(0.0, tcp(CLIENT, SERVER, 2 + i, b"x", ack=3)) for i in range(5)]
+    gap = (0.0, tcp(CLIENT, SERVER, 17, b"behind a hole", ack=3))
+    ends = [(4.0, tcp(CLIENT, SERVER, 30, flags=FIN | ACK)), (4.0, tcp(SERVER, CLIENT, 3, flags=FIN | ACK))]
+    path.write_bytes(pcap([*handshake(1, 2), *data, gap, *ends, (9.0, tcp(CLIENT, SERVER, 31, ack=4))]))
+    decoder = Decoder(CaptureLimits())
+    with open_capture(path) as capture:
+        decoder.begin(capture)
+        decoder.step(5)
+        decoder.mute(1)
+        rest = decoder.step(100).events
+        assert [(event.kind, event.position) for event in rest] == [(EventKind.CLOSE, 3)]
+        assert decoder.finish().events == []
+    assert decoder.stats().gap_bytes == 10
+    decoder.close()
+
+
 def sample() -> bytes:
     frames = [*handshake(1, 2), (0.1, tcp(CLIENT, SERVER, 2, b"request", ack=3)), (0.2, udp(CLIENT, SERVER, b"x"))]
     frames += [(0.3, tcp(SERVER, CLIENT, 9, b"hole", FIN | ACK))]

@@ -238,3 +238,45 @@ def test_any_fragments_are_counted_once(parts: list[tuple[int, int, bool, int, b
     limits = CaptureLimits(fragmented_datagrams=2, fragment_bytes=600)
     stats = together(frames, limits, times=[float(i) for i in range(len(frames))]).stats
     assert stats.fragments <= len(frames)
+
+
+def wrapped(packet: bytes, ident: int, rng: random.Random) -> list[bytes]:
+    """A TCP packet as it is, in fragments, in fragments of a tunnel, or in fragments in fragments of one."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return [ethernet(packet)]
+    if kind == 1:
+        return wrapped_in_vxlan(ethernet(packet), ident)
+    parts = cut(FOUR, packet[20:], rng.choice((24, 504, 1480)), ident=ident, proto=6)
+    if kind == 2:
+        return parts
+    return [frame for each in parts for frame in wrapped_in_vxlan(each, rng.randrange(65536))]
+
+
+def damaged(frame: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(frame)
+    for _ in range(rng.randrange(1, 5)):
+        changed[rng.randrange(min(len(changed), 140))] = rng.randrange(256)
+    return bytes(changed[: rng.choice((len(changed), rng.randrange(len(changed))))])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_damaged_mixture_never_harms(seed: int) -> None:
+    """Small limits, small batches, everything at once: counts close, frames are sound, and nothing is raised."""
+    rng, data = random.Random(seed), random.Random(seed).randbytes(15_000)
+    size = rng.choice((300, 1400, 5000))
+    starts = sorted(range(0, len(data), size), key=lambda at: at + rng.randrange(6 * size))
+    packets = [segment(99, b"", SYN), *(segment(100 + at, data[at : at + size]) for at in starts)]
+    frames = [frame for ident, packet in enumerate(packets) for frame in wrapped(packet, ident, rng)]
+    records: list[Record] = []
+    for i, frame in enumerate(frames):
+        records.append((i * 0.01, damaged(frame, rng) if rng.random() < 0.1 else frame, len(frame)))
+    limits = CaptureLimits(
+        fragmented_datagrams=rng.choice((1, 4, 1000)),
+        fragment_bytes=rng.choice((3000, 50_000)),
+        out_of_order_bytes_total=rng.choice((2048, 20_000)),
+        tunnels=rng.choice((0, 1, 8)),
+        flows=rng.choice((1, 1000)),
+    )
+    step = rng.choice((1, 7, 1000))
+    assert run(pcap(records), limits, step=step).stats == dissect(pcap(records), limits, step=step).stats

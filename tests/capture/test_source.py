@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import random
 import struct
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from engine.capture.compression import Decompressor
 from engine.capture.source import open_capture
 from engine.values.errors import CaptureError
 from tests.capture.packets import (
@@ -112,7 +117,7 @@ def test_gzip_is_undone(tmp_path: Path) -> None:
     plain = pcap([(0, FRAME)] * 100)
     path = write(tmp_path, gzip.compress(plain[:50], mtime=0) + gzip.compress(plain[50:]), "some.pcap.gz")
     with open_capture(path) as capture:
-        assert (capture.compressed, capture.cut_off, capture.size) == (True, False, len(plain))
+        assert (capture.compressed, capture.cut_off, capture.size) == ("gzip", False, len(plain))
     assert run(path).packets == 100
 
 
@@ -179,3 +184,58 @@ def test_every_link_type(tmp_path: Path, link: int, head: bytes) -> None:
     assert len(got.flows) == 1
     assert got.stats.decoded == 1
     assert got.stats.malformed == len(head)
+
+
+def test_zstd_is_undone_whatever_the_name(tmp_path: Path) -> None:
+    plain = pcap([(0, FRAME)] * 100)
+    skipped = b"\x50\x2a\x4d\x18\4\0\0\0abcd"
+    frames = skipped + zstandard.compress(plain[:50]) + skipped + zstandard.compress(plain[50:]) + skipped
+    path = write(tmp_path, frames, "some.pcap")
+    with open_capture(path) as capture:
+        assert (capture.compressed, capture.cut_off, capture.size) == ("zstd", False, len(plain))
+    assert run(path).packets == 100
+
+
+@pytest.mark.parametrize("end", [-1, -7, -2000])
+def test_a_zstd_stream_that_breaks_off_gives_what_came_before(tmp_path: Path, end: int) -> None:
+    noise = random.Random(1).randbytes(100_000)
+    frames = [(0, udp(CLIENT, SERVER, noise[at : at + 1000])) for at in range(0, 100_000, 1000)]
+    packed = zstandard.ZstdCompressor(write_content_size=False).compressobj(size=-1)
+    data = b"".join(packed.compress(pcap([frame])[24 * bool(at) :]) + packed.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+                    for at, frame in enumerate(frames)) + packed.flush()  # fmt: skip
+    path = write(tmp_path, data[:end])
+    with open_capture(path) as capture:
+        assert capture.cut_off
+    got = run(path)
+    assert 90 <= got.stats.decoded <= 100
+
+
+@pytest.mark.parametrize("rest", [b"what is this", zstandard.compress(b"x" * 100)[:-3]])
+def test_what_follows_a_frame_and_is_none_is_told(tmp_path: Path, rest: bytes) -> None:
+    path = write(tmp_path, zstandard.compress(pcap([(0, FRAME)] * 3)) + rest)
+    with open_capture(path) as capture:
+        assert capture.cut_off
+    assert run(path).stats.decoded == 3
+
+
+def test_zstd_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, zstandard.compress(pcap([(0, FRAME)])))
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(CaptureError, match=r"pip install 'offpath\[zstd\]'"):
+        open_capture(path)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_decompression_stops_when_asked_to(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(CaptureError, match="stopped while"):
+        open_capture(write(tmp_path, pack(pcap([(0, FRAME)] * 100))), stopped=lambda: True)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_bomb_is_undone_in_small_pieces() -> None:
+    bomb = zstandard.ZstdCompressor(level=1).compress(bytes(200 << 20))
+    sizes = [len(piece) for piece in Decompressor("zstd", "bomb").feed(bomb)]
+    assert sum(sizes) == 200 << 20
+    assert max(sizes) <= 64 << 20
+    assert max(len(piece) for piece in Decompressor("gzip", "bomb").feed(gzip.compress(bytes(10 << 20)))) <= 1 << 18

@@ -157,6 +157,13 @@ def test_a_tunnelled_packet_without_ports_counts_to_the_flow_outside(inside: byt
     assert seen.frame.fragment == (layers == ["IPv4"])
 
 
+def test_a_cut_header_inside_has_no_payload() -> None:
+    packet = outer_udp(4789, VXLAN + tcp(("10.1.0.1", 1), ("10.1.0.2", 2), 7, PAYLOAD))
+    seen = dissect_one(packet[:-15], wire=len(packet))
+    assert (seen.layers[-1], seen.ends[1::2]) == (("TCP", 84, 12), (1, 2))
+    assert (seen.payload, seen.frame.has_tcp) == (b"", 0)
+
+
 def nested(levels: int) -> bytes:
     packet = inner_ip()
     for _ in range(levels):

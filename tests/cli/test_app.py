@@ -32,7 +32,8 @@ def test_help_names_the_commands(args: list[str]) -> None:
 
 def test_help_of_run_names_every_option_and_exit_code() -> None:
     text = run("run", "--help").stdout
-    options = "capture records workers ramfs args set drain chunk-mb no-uvloop verbose"
+    options = "capture replay loop live duration packets promiscuous ring-mb records workers ramfs args set drain"
+    options += " chunk-mb no-uvloop verbose"
     assert all(f"--{name}" in text for name in options.split())
     assert all(code in text for code in ("0  ", "1  ", "2  ", "130", "143"))
 
@@ -42,7 +43,7 @@ def test_help_of_run_names_every_option_and_exit_code() -> None:
     [
         (["fly"], "offpath: No such command 'fly'."),
         (["run"], "offpath run: Missing argument 'SCRIPT"),
-        (["run", "x.lua"], "offpath run: Missing option '--capture'"),
+        (["run", "x.lua"], "nothing to read: name a capture with --capture FILE"),
         (["run", "x.lua", "--capture", "x", "--workers", "two"], "offpath run: Invalid value for '--workers'"),
         (["run", "x.lua", "--capture", "x", "--chunk-mb", "0"], "offpath run: Invalid value for '--chunk-mb'"),
     ],

@@ -377,7 +377,7 @@ def test_a_script_is_the_source_when_there_is_no_capture(tmp_path: Path) -> None
 def test_without_a_capture_there_must_be_one_source(tmp_path: Path, made: Synthesis) -> None:
     done = run(script(tmp_path, ""))
     assert done.returncode == 2
-    assert "no --capture FILE is given" in done.stderr
+    assert "nothing to read: name a capture" in done.stderr
     for name in ("f.lua", "g.lua"):
         (tmp_path / name).write_text(FILTER)
     done = run(tmp_path / "f.lua", tmp_path / "g.lua", "--args", "3")

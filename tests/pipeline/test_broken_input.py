@@ -145,10 +145,21 @@ async def test_records_that_lie_about_their_length_are_counted(tmp_path: Path) -
         assert each.malformed >= 1, lie
 
 
+TCP = "{77E462AB-2E42-42EC-9A58-C1A6821D6B31}"
+OWN = "{0B6B9F4C-5F0B-4C6B-9B1B-1B7A1F0C2D3E}"
+
+
 def failing(block: str) -> str:
     """A script of which every hook of a block raises."""
     hooks = ", ".join(f"{hook} = function() error('{hook} fails') end" for hook in sorted(BLOCKS[block].hooks))
-    group = {"alert_monitor": f"alert_guid = '{ALERTS}',", "resource_monitor": f"resource_guid = '{HASHES}',"}
+    group = {
+        "alert_monitor": f"alert_guid = '{ALERTS}',",
+        "resource_monitor": f"resource_guid = '{HASHES}',",
+        "simplecounter": f"protocol_guid = '{TCP}',",
+        "protocol_handler": (
+            f"control = {{ guid = '{OWN}', host_protocol_guid = '{TCP}', host_protocol_ports = {{ 80 }} }},"
+        ),
+    }
     return plugin(
         f"onmessage = function() error('onmessage fails') end, {block} = {{ {group.get(block, '')} {hooks} }}"
     )

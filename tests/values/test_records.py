@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from engine.values.records import RECORD_TYPES, Alert, Record, Summary, as_mapping
+from engine.values.records import RECORD_TYPES, Alert, DnsAnswer, DnsQuestion, Record, Summary, as_mapping
 
 _SAMPLES = {
     "str": "text",
@@ -20,6 +20,9 @@ _SAMPLES = {
     "Mapping[str, str]": {"user": "x"},
     "Mapping[str, float]": {"4": 1.5},
     "Mapping[str, str | int]": {"source_ip": "1.2.3.4", "sig_rev": 3},
+    "tuple[str, ...]": ("a", "b"),
+    "tuple[DnsQuestion, ...]": (DnsQuestion("a.example", "A"),),
+    "tuple[DnsAnswer, ...]": (DnsAnswer("a.example", "A", "192.0.2.1", 60),),
 }
 
 
@@ -32,7 +35,7 @@ def make(kind: str) -> Any:
 def test_every_record_type_is_listed_under_its_kind() -> None:
     assert set(RECORD_TYPES.values()) == set(get_args(Record))
     assert all(kind == record_type.kind for kind, record_type in RECORD_TYPES.items())
-    assert len(RECORD_TYPES) == 11
+    assert len(RECORD_TYPES) == 14
 
 
 @pytest.mark.parametrize("kind", sorted(RECORD_TYPES))

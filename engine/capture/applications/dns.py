@@ -18,6 +18,7 @@ import dns.rdatatype
 import dns.wire
 
 from engine.values.config import CaptureLimits
+from engine.values.records import DnsAnswer, DnsQuestion
 from engine.values.stats import DnsStats
 
 DNS_PORTS: Final = {53: "dns", 5353: "mdns", 5355: "llmnr"}
@@ -49,25 +50,6 @@ _TEXT_TYPES: Final = _NAME_TYPES | frozenset(
         ),
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class DnsQuestion:
-    """What is asked. The name has no final dot (the root is ""), `type` is a name such as ``AAAA`` or ``TYPE4711``."""
-
-    name: str
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
-class DnsAnswer:
-    """One record of the answer section; `data` is in the text form of zone files, names in it as in a question."""
-
-    name: str
-    type: str
-    data: str
-    ttl: int
-    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)

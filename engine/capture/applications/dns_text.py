@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engine.capture.applications.dns import DnsAnswer, DnsMessage, DnsQuestion
+from engine.capture.applications.dns import DnsMessage
+from engine.values.records import DnsAnswer, DnsQuestion
 
 
 def resource(message: DnsMessage) -> tuple[str, str] | None:

@@ -41,6 +41,7 @@ local function try(dissect, p, o, captured, wire, packet)
   ffi.copy(before, packet, frame.HEAD_BYTES)
   depth = depth + 1
   packet.has_ports, packet.has_tcp = 0, 0
+  packet.payload, packet.payload_captured, packet.payload_length = 0, 0, 0
   local verdict = dissect(p, o, captured, wire, packet)
   depth = depth - 1
   if verdict == MALFORMED then
