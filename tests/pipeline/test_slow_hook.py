@@ -58,7 +58,8 @@ async def test_a_script_may_take_its_time_to_come_and_go(tmp_path: Path, hook: s
 async def test_a_hook_that_is_slow_at_every_call_is_not_named_at_every_call(tmp_path: Path) -> None:
     began = time.monotonic()
     lines = await warned(tmp_path, SLOW["event_monitor.onevent"], calls=20)
-    assert 1 <= len(lines) <= 1 + (time.monotonic() - began)
+    named = [text for script, text in lines if script == "slow.lua"]  # on a busy machine the other one may be, too
+    assert 1 <= len(named) <= 1 + (time.monotonic() - began)
 
 
 async def test_two_slow_hooks_are_both_named(tmp_path: Path) -> None:
