@@ -22,7 +22,9 @@ typedef struct {
   double   time;              // seconds since the epoch
   double   address;           // of the packet's first byte
   int32_t  captured;          // bytes that may be read there
-  int32_t  wire, link;        // bytes on the wire; link type
+  int32_t  wire;              // bytes on the wire
+  uint16_t link;              // link type
+  uint16_t store;             // what packet hooks say of storing this packet: a rank of offpath.storage
   int32_t  row;               // flow row, or 0
   int32_t  ip[8];             // source, then destination
   int32_t  seq, ack;          // TCP
@@ -43,7 +45,6 @@ typedef struct {
   uint8_t  tunnels;           // entered on the way in
   uint8_t  too_deep;          // 1: more tunnels or layers than are followed or listed
   uint8_t  resumed;           // 1: was just dissected further, because a protocol handler said so
-  uint8_t  store;             // what scripts say of keeping this packet: a rank of offpath.storage
   offpath_layer_t layer[16];  // from the outside in
 } offpath_frame_t;
 
@@ -63,6 +64,6 @@ M.origin_t, M.origin_ptr_t = ffi.typeof("offpath_origin_t"), ffi.typeof("offpath
 M.BYTES, M.HEAD_BYTES, M.LAYER_BYTES = ffi.sizeof(M.frame_t), ffi.offsetof(M.frame_t, "layer"), ffi.sizeof(M.layer_t)
 
 -- What is not Lua reads frames by these numbers.
-assert(M.BYTES == 312 and M.HEAD_BYTES == 116 and M.LAYER_BYTES == 12)
+assert(M.BYTES == 304 and M.HEAD_BYTES == 112 and M.LAYER_BYTES == 12)
 
 return M

@@ -5,7 +5,6 @@
 -- not read of the one before.
 local ffi = require("ffi")
 local bit = require("bit")
-local ffi = require("ffi")
 local layouts = require("capture.layouts")
 
 local M = {

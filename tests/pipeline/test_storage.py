@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +28,11 @@ from tests.capture.packets import (
     tcp,
     udp,
 )
+from tests.lua_api.packet_rig import GUIDS
 from tests.scripts import Collector, plugin, run_capture, write
 
 DNS, PEER = ("10.0.0.9", 53), ("10.0.0.1", 41000)
+HANDLED = "{AAAAAAAA-0000-4000-8000-000000000001}"
 ICMP_HEADERS = 14 + 20 + 30  # it carries nothing that the dissector sets apart
 
 
@@ -60,13 +62,13 @@ def stored(folder: Path) -> Iterator[Stored]:
 
 
 async def store(
-    tmp_path: Path, records: list[Record] | bytes, *hooks: str, **config: object
+    tmp_path: Path, records: list[Record] | bytes, *hooks: str, scripts: Sequence[Path] = (), **config: object
 ) -> tuple[list[Stored], Collector, EngineStats]:
-    """Store a capture with scripts of these packet_storage hooks; what was stored."""
+    """Store a capture with scripts, and with others of these packet_storage hooks; what was stored."""
     (tmp_path / "in.pcap").write_bytes(records if isinstance(records, bytes) else pcap(records))
-    scripts = [write(tmp_path, plugin(f"packet_storage = {{ {body} }}"), f"s{n}.lua") for n, body in enumerate(hooks)]
+    others = [write(tmp_path, plugin(f"packet_storage = {{ {body} }}"), f"s{n}.lua") for n, body in enumerate(hooks)]
     settings = Config(store=tmp_path / "out", **config)  # type: ignore[arg-type]
-    collector, stats = await run_capture(tmp_path / "in.pcap", scripts, settings)
+    collector, stats = await run_capture(tmp_path / "in.pcap", [*scripts, *others], settings)
     told = stats.store
     assert told.seen == told.packets + told.skipped + told.lost
     assert told.pending == 0
@@ -240,33 +242,43 @@ async def test_payload_may_choose_beside_other_readers_of_streams(tmp_path: Path
     assert 0 < stats.store.shortened < stats.store.packets == stats.decode.packets
 
 
-async def test_a_hint_for_a_packet_is_one_more_answer(tmp_path: Path) -> None:
-    hint = (
-        'simplecounter = { protocol_guid = "{77E2DC97-8BCF-42F3-AFFA-D5C3C4F3A4D4}", onpacket = function(e, layer) '
-        "layer:packet():set_packetstore_policy(layer:packet():wire_length() > 500 and %d or 1) end }"
-    )
-    names = (await protocol("Ethernet"), "{77E2DC97-8BCF-42F3-AFFA-D5C3C4F3A4D4}")
-    path = tmp_path / "in.pcap"
-    path.write_bytes(pcap(bulk(5)))
-    for code, other, sizes in ((0, None, [54] * 3), (2, None, [54] * 8), (0, 1, [54] * 3 + [1054] * 5)):
-        scripts = [write(tmp_path, plugin((hint % code).replace(names[1], names[0])), "h.lua")]
-        if other is not None:
-            scripts.append(write(tmp_path, plugin(f"packet_storage = {{ {answer(other)} }}"), "s.lua"))
-        folder = tmp_path / f"out-{code}-{other}"
-        await run_capture(path, scripts, Config(store=folder))
-        assert [len(each.data) for each in stored(folder)] == sizes
+def hint(body: str) -> str:
+    """A script that sees every Ethernet packet; its hook has `packet`."""
+    hook = f"onpacket = function(engine, layer) local packet = layer:packet() {body} end"
+    return plugin(f'simplecounter = {{ protocol_guid = "{GUIDS["Ethernet"]}", {hook} }}')
 
 
-async def protocol(name: str) -> str:
-    """The GUID of a protocol."""
-    from engine.vm.state import LuaState
-    from tests.capture.frames import LUA_API
+@pytest.mark.parametrize(
+    ("code", "other", "sizes"),
+    [
+        (0, None, [54] * 3),
+        (2, None, [54] * 8),
+        (0, "1", [54] * 3 + [1054] * 5),
+        ("'2'", "0", [54] * 8),
+        (9, "0", [54] * 3),
+    ],
+)
+async def test_a_hint_for_a_packet_is_one_more_answer(
+    tmp_path: Path, code: int | str, other: str | None, sizes: list[int]
+) -> None:
+    """Three packets are hinted to be stored in full, the five longer ones as `code` says."""
+    hints = write(tmp_path, hint(f"packet:set_packetstore_policy(packet:wire_length() > 500 and {code} or 1)"), "h.lua")
+    found, _, _ = await store(tmp_path, bulk(5), *([answer(other)] if other else []), scripts=[hints])
+    assert [len(each.data) for each in found] == sizes
 
-    state = LuaState()
-    state.add_modules("offpath", LUA_API)
-    guid: bytes = state.execute(b"return require('offpath.guids').protocol[...]", name.encode())
-    state.close()
-    return guid.decode()
+
+async def test_a_hint_is_for_its_packet_only(tmp_path: Path) -> None:
+    """Also where the packet goes back into the dissector, which the next one goes through, too."""
+    inside = ip("10.1.0.1", "10.1.0.2", 17, udp(PEER, DNS, b"q")[34:])
+    tunnel, plain = udp(PEER, ("10.0.0.9", 514), inside), udp(PEER, DNS, b"plain")
+    control = f'guid = "{HANDLED}", name = "X", host_protocol_guid = "{GUIDS["UDP"]}", host_protocol_ports = {{ 514 }}'
+    says = f'layer:packet():set_packetstore_policy(1) return 0, "{GUIDS["IPv4"]}"'
+    body = f"protocol_handler = {{ control = {{ {control} }}, parselayer = function(layer) {says} end }}"
+    packets: list[Record] = [(n / 10, tunnel if n % 1000 == 999 else plain) for n in range(9000)]
+    handler = write(tmp_path, plugin(body), "h.lua")
+    found, _, stats = await store(tmp_path, packets, answer(0), scripts=[handler])
+    assert stats.script_errors == 0
+    assert [each.data for each in found] == [tunnel] * 9
 
 
 async def test_files_end_at_their_size_and_are_named_by_time(tmp_path: Path) -> None:
