@@ -71,7 +71,7 @@ function M.start(settings)
   context.engine, flush_engine = engines.new(context)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
-  local plugin, block, block_name, hooks, feed, ask_storage = nil, nil, nil, nil, nil, nil
+  local plugin, block, block_name, hooks, feed, ask_storage, show_storage = nil, nil, nil, nil, nil, nil, nil
 
   -- Calls a function of the script. True and its result, or false, after the failure was put into the outbox.
   local function guarded(name, fn, ...)
@@ -222,9 +222,13 @@ function M.start(settings)
   end
 
   -- Another capture: what asks this block about its flows (storage.lua).
-  function host_end.begin_storage(ranks, rows) ask_storage = storage.asker(context, block, ranks, rows) end
+  function host_end.begin_storage(ranks, rows)
+    ask_storage, show_storage = storage.asker(context, block, ranks, rows)
+  end
 
-  function host_end.storage(address, count) return ask_storage(address, count) end
+  function host_end.ask_storage(address, count) return ask_storage(address, count) end
+
+  function host_end.show_storage(...) show_storage(...) end
 
   -- Calls onevent for each event of a batch. The places of those that raised, as many results.
   function host_end.events(time, topic, ...)

@@ -41,9 +41,9 @@ function M.rank(code) return RANKS[tonumber(code) or -1] or NONE end
 local SEEN = { [0] = 1, 2 }            -- bits of a UDP flow: datagrams of this direction were shown,
 local KNOWN, Z_IS_CLIENT = 4, 8        -- and which end sent the first
 
--- What asks a block about the flows in the frames of a batch. `ranks` is the address of one byte for each of `rows` rows and row 0.
--- Returns run(address, count): each new flow is shown to filter, the first datagram of either direction to filter_payload; it
--- gives how often either was called.
+-- What asks a block about the flows of a capture. `ranks` is the address of one byte for each of `rows` rows and row 0. Returns
+-- two functions. ask(address, count) shows each new flow among frames to filter, and the first datagram of either direction to
+-- filter_payload; it gives how often either was called. show(row, time, flow, direction, seekpos, data) shows bytes of a stream.
 function M.asker(context, block, ranks, rows)
   ranks = cast(ranks_ptr_t, ranks)
   local filter, filter_payload = block.filter, block.filter_payload
@@ -53,14 +53,25 @@ function M.asker(context, block, ranks, rows)
   local datagrams = type(filter_payload) == "function" and ffi.new("uint8_t[?]", rows + 1) or nil
   if type(filter) ~= "function" then filter = nil end
 
-  local function ask(name, hook, frame, ...)
-    calls[name] = calls[name] + 1
-    context.time, context.wire_length, context.place = frame.time, frame.wire, place
-    local ok, answer = xpcall(hooks[name], failure.handler, hook, context.engine, frame.time, flow_keys.of_frame(frame), ...)
-    context.wire_length, context.place = nil, nil
+  local function raise_rank(row, rank)
+    if rank > ranks[row] then ranks[row] = rank end
+  end
+
+  -- The rank of what a hook answers; none when it raises.
+  local function call(name, hook, time, ...)
+    context.time = time
+    local ok, answer = xpcall(hooks[name], failure.handler, hook, context.engine, time, ...)
     if ok then return M.rank(answer) end
     context.put(effects.ERROR, 3, name, failure.parts(answer))
     return NONE
+  end
+
+  local function ask(name, hook, frame, ...)
+    calls[name] = calls[name] + 1
+    context.wire_length, context.place = frame.wire, place
+    local rank = call(name, hook, frame.time, flow_keys.of_frame(frame), ...)
+    context.wire_length, context.place = nil, nil
+    return rank
   end
 
   -- The answer for a frame that has no row, by its key.
@@ -82,13 +93,12 @@ function M.asker(context, block, ranks, rows)
       local client = band(state, Z_IS_CLIENT) ~= 0 and 1 or 0
       local data = cast(bytes_ptr_t, frame.address) + frame.payload
       local text = ffi.string(data, frame.payload_captured)
-      local rank = ask("filter_payload", filter_payload, frame, side == client and 0 or 1, 0, text)
-      if rank > ranks[row] then ranks[row] = rank end
+      raise_rank(row, ask("filter_payload", filter_payload, frame, side == client and 0 or 1, 0, text))
     end
     datagrams[row] = state
   end
 
-  return function(address, count)
+  local function ask_frames(address, count)
     local batch = cast(frame_ptr_t, address)
     calls.filter, calls.filter_payload = 0, 0
     for at = 0, count - 1 do
@@ -97,8 +107,7 @@ function M.asker(context, block, ranks, rows)
       place = at
       if row > last_row then
         last_row = row
-        local rank = filter and ask("filter", filter, frame) or NONE
-        if rank > ranks[row] then ranks[row] = rank end
+        if filter then raise_rank(row, ask("filter", filter, frame)) end
       elseif row == 0 and filter then
         local rank = ask_by_key(frame)
         if rank > frame.store then frame.store = rank end
@@ -107,6 +116,10 @@ function M.asker(context, block, ranks, rows)
     end
     return calls.filter, calls.filter_payload
   end
+
+  local function show(row, ...) raise_rank(row, call("filter_payload", filter_payload, ...)) end
+
+  return ask_frames, show
 end
 
 ---- copying -----------------------------------------------------------------------------------------------------------

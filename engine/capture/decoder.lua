@@ -242,6 +242,9 @@ end
 M.ignore, M.mute = tcp.ignore, tcp.mute
 M.flow_run, M.forget, M.position = flows.run, flows.forget, records.position
 
+-- The row of a flow key, 0 when there is none.
+function M.flow_row(key) return (flows.find_key(key)) end
+
 -- The row of a flow key, 1 when its A is the key's Z, and the bytes of A, of Z, and which end is the client. Bytes of packets of
 -- the last step that came later are left out: behind a place among its frames, or after a time where the place is -1.
 function M.flow_bytes(key, place, time)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import lua_api
 from engine.capture.decoder import Batch, Decoder
 from engine.capture.pcap_files import PcapFolder, Run
-from engine.plugins.plugin import FAILED, Plugin
+from engine.plugins.plugin import Plugin
 from engine.values.config import Config
 from engine.values.errors import SinkError
 from engine.values.stats import StoreStats
@@ -105,18 +105,22 @@ class PacketStore:
 
     async def ask(self, batch: Batch) -> None:
         """Show the new flows of a batch, and the first datagrams, to the plugins."""
-        assert self._ranks is not None
         began = time.perf_counter()
         for plugin in self._voters():
             if plugin.closed:
                 continue
-            if plugin not in self._asked:
-                self._asked.append(plugin)
-                plugin.begin_storage(_address(self._ranks), self._rows)
+            self._introduce(plugin)
             plugin.ask_storage(batch.frames, batch.frame_count)
             if time.perf_counter() - began > self._slice:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
+
+    def _introduce(self, plugin: Plugin) -> None:
+        """Begin with the flows of the source in a plugin that was not asked about them before."""
+        if plugin not in self._asked:
+            assert self._ranks is not None
+            self._asked.append(plugin)
+            plugin.begin_storage(_address(self._ranks), self._rows)
 
     # ---- streams (`StreamTaker`)
 
@@ -157,14 +161,11 @@ class PacketStore:
 
     def _vote(self, flow: bytes, time: float, direction: int, position: int, data: bytes) -> None:
         assert self._decoder is not None
-        assert self._ranks is not None
         row = self._decoder.flow_row(flow)
         for plugin in self._voters():
-            if "filter_payload" not in plugin.hooks or plugin.closed or not row:
-                continue
-            answer = plugin.call("filter_payload", time, 0, flow, direction, position, data)
-            if answer is not FAILED:
-                self._ranks[row] = max(self._ranks[row], rank_of(answer))
+            if row and "filter_payload" in plugin.hooks and not plugin.closed:
+                self._introduce(plugin)
+                plugin.show_storage(row, time, flow, direction, position, data)
 
     # ---- writing
 
@@ -256,17 +257,6 @@ class PacketStore:
             bytes=self._bytes,
             files=self._writer.files if self._writer is not None else 0,
         )
-
-
-_RANKS = {"0": 1, "2": 2, "5": 3, "4": 4, "3": 5, "6": 6, "1": 7}
-
-
-def rank_of(answer: Any) -> int:
-    """How liberal an answer is, as storage.lua ranks it. `answer` is what `Plugin.call` gives."""
-    if not isinstance(answer, bytes):
-        return 0
-    number = answer.decode("utf-8", "replace").strip()
-    return _RANKS.get(number.removesuffix(".0"), 0)
 
 
 def _write_all(writer: PcapFolder, chunks: Sequence[_Chunk]) -> _Written:

@@ -130,7 +130,8 @@ class Plugin:
             "payload",
             "begin_input",
             "begin_storage",
-            "storage",
+            "ask_storage",
+            "show_storage",
         ):
             self._functions[name] = self.host.lua[name.encode()]
         self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
@@ -274,7 +275,11 @@ class Plugin:
 
     def ask_storage(self, address: int, count: int) -> None:
         """Show the new flows among frames (frame.lua), and the first datagrams, to the hooks of a packet_storage."""
-        self._batched(("filter", "filter_payload"), self._functions["storage"], address, count)
+        self._batched(("filter", "filter_payload"), self._functions["ask_storage"], address, count)
+
+    def show_storage(self, row: int, now: float, flow: bytes, direction: int, seekpos: int, data: bytes) -> None:
+        """Show bytes of a connection, whose flow has that row, to filter_payload."""
+        self._timed("filter_payload", self._functions["show_storage"], row, now, flow, direction, seekpos, data)
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
