@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import lua_api
 from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
+from engine.values.flowkeys import PROTOCOL_NAMES
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats
 from engine.vm.state import LuaState
@@ -50,11 +51,10 @@ _LUA_FUNCTIONS: Final = (
     "ignore",
     "mute",
     "flow_run",
+    "flow_row",
     "flow_bytes",
     "forget",
 )
-
-_PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
 class EventKind(IntEnum):
@@ -330,7 +330,7 @@ class Decoder:
 
     def flow_row(self, key: bytes) -> int:
         """The row of a flow key, 0 when there is none."""
-        return int(self._lua["flow_bytes"](key, -1, math.inf)[0])
+        return int(self._lua["flow_row"](key))
 
     def flow_bytes(self, key: bytes, *, place: int = -1, time: float = math.inf) -> FlowBytes | None:
         """What a flow had carried at a packet of the last batch: at a place among its frames, or at a time.
@@ -450,7 +450,7 @@ def _flow(
         a_key, z_key = a.hex().upper(), z.hex().upper()
     return Flow(
         id=f"{proto:02X}{letter}:{a_key}:p-{a_port:04X}_{z_key}:p-{z_port:04X}",
-        proto=_PROTOCOLS[proto],
+        proto=PROTOCOL_NAMES[proto],
         a_ip=socket.inet_ntop(code, a),
         a_port=a_port,
         z_ip=socket.inet_ntop(code, z),

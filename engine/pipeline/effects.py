@@ -23,7 +23,7 @@ _PORT_GROUP = "{C51B48D4-7876-479E-B0D9-BD9EFF03CE2E}"
 _PROTOCOL_GROUP = "{E89BCD56-30AD-40F5-B1C8-8B7683F440BD}"
 
 _ATTRIBUTE = b"attribute:"
-INTEGERS = frozenset(
+_INTEGERS = frozenset(
     ("sensor_id", "protocol_family", "sig_generator", "sig_rev", "event_id", "acknowledge_flag", "protocol")
 )
 """Names in `Alert.extra` whose values are numbers."""
@@ -148,7 +148,7 @@ class Effects:
         meter: float,
         direction: float,
     ) -> None:
-        self.flows.add_counter(time, int(place), (flow, text(group), text(key), int(meter), int(direction)))
+        self.flows.add_counter(time, int(place), flow, (text(group), text(key), int(meter), int(direction)))
 
     def _reset_flow_counter(self, _plugin: Plugin, time: float, place: float, flow: bytes, group: bytes) -> None:
         self.flows.reset_counters(time, int(place), flow, text(group))
@@ -156,7 +156,7 @@ class Effects:
     def _alert_extra(self, _plugin: Plugin, packed: bytes) -> None:
         names_and_values = [text(each) for each in packed.split(b"\0")]
         for name, value in zip(names_and_values[::2], names_and_values[1::2], strict=False):
-            self._extra[name] = int(value) if name in INTEGERS else value
+            self._extra[name] = int(value) if name in _INTEGERS else value
 
     def _edge(self, _plugin: Plugin, from_group: bytes, from_key: bytes, to_group: bytes, to_key: bytes) -> None:
         self._bus.publish(Edge(text(from_group), text(from_key), text(to_group), text(to_key)))

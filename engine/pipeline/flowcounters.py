@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -13,16 +13,14 @@ from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.records import RecordBus
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
-from engine.values.flowkeys import endpoints
+from engine.values.flowkeys import PROTOCOL_NAMES, endpoints
 from engine.values.records import Flow, FlowUpdate
 
 _TAG_BYTES = 64
 _ATTRIBUTES = 64  # of one flow
-_SLICE = 500  # flow records that a monitor is given between two batches
+_SLICE = 500  # flow records, or flows with counters, that are dealt with at once
 _SETUP_RTT = 6  # the one meter that is no sum
 _OUT, _IN = 1, 2
-
-_PROTOCOLS = {"06": "tcp", "11": "udp", "84": "sctp"}
 
 
 class Flows(Protocol):
@@ -46,7 +44,7 @@ class _Notes:
     terminated: bool = False
 
 
-_CounterName = tuple[bytes, str, str, int, int]  # flow, group, key, meter, direction
+_CounterName = tuple[str, str, int, int]  # group, key, meter, direction
 
 
 class FlowBook:
@@ -68,7 +66,8 @@ class FlowBook:
         self._limit = flows.flow_limit
         self._look = flows.flow_bytes
         self._notes: dict[str, _Notes] = {}
-        self._counting: dict[_CounterName, FlowBytes | None] = {}
+        self._counting: dict[bytes, dict[_CounterName, FlowBytes | None]] = {}  # by flow; None: it comes later
+        self._counters_open = 0
         self.dropped = 0
         """Updates past the limits."""
 
@@ -116,25 +115,33 @@ class FlowBook:
         notes.last = update.time
         return notes
 
-    def add_counter(self, time: float, place: int, name: _CounterName) -> None:
+    def add_counter(self, time: float, place: int, flow: bytes, name: _CounterName) -> None:
         """From now on every packet of a flow adds its bytes to a counter. One that is there already goes on."""
-        if name in self._counting:
+        if name in self._counting.get(flow, ()):
             return
-        if len(self._counting) >= self._limit:
+        if self._counters_open >= self._limit:
             self.dropped += 1
             return
-        self._counting[name] = self._look(name[0], place, time)
+        self._counting.setdefault(flow, {})[name] = self._look(flow, place, time)
+        self._counters_open += 1
 
     def reset_counters(self, time: float, place: int, flow: bytes, group: str) -> None:
         """End the counters of a group on a flow; what they have counted stays."""
-        for name in [each for each in self._counting if each[:2] == (flow, group)]:
-            self._end_counter(name, self._look(flow, place, time))
+        counting = self._counting.get(flow, {})
+        ending = {name: counting.pop(name) for name in list(counting) if name[0] == group}
+        if not counting:
+            self._counting.pop(flow, None)
+        self._end_counters(ending, self._look(flow, place, time) if ending else None)
 
-    def _end_counter(self, name: _CounterName, now: FlowBytes | None) -> None:
-        began = self._counting.pop(name)
-        if now is None:
-            return
-        _, group, key, meter, direction = name
+    def _end_counters(self, ending: Mapping[_CounterName, FlowBytes | None], now: FlowBytes | None) -> None:
+        """Count what a flow has carried since its counters began; nothing when there was no such flow."""
+        self._counters_open -= len(ending)
+        if now is not None:
+            for name, began in ending.items():
+                self._count(name, began, now)
+
+    def _count(self, name: _CounterName, began: FlowBytes | None, now: FlowBytes) -> None:
+        group, key, meter, direction = name
         a_bytes, z_bytes = now.a_bytes, now.z_bytes
         if began is not None:
             a_bytes, z_bytes = a_bytes - began.a_bytes, z_bytes - began.z_bytes
@@ -148,12 +155,20 @@ class FlowBook:
 
     def begin(self) -> None:
         """Another source has flows of its own."""
-        self._counting = {name: None for name, began in self._counting.items() if began is None}
+        waiting: dict[bytes, dict[_CounterName, FlowBytes | None]] = {
+            flow: {name: None for name, began in counting.items() if began is None}
+            for flow, counting in self._counting.items()
+        }
+        self._counting = {flow: counting for flow, counting in waiting.items() if counting}
+        self._counters_open = sum(len(counting) for counting in self._counting.values())
 
     async def flush(self, flows: Iterator[list[Flow]], breathe: Callable[[], Awaitable[None]]) -> None:
         """End all counters, and make the records of all flows, with what was noted; `breathe` is awaited in between."""
-        for name in list(self._counting):
-            self._end_counter(name, self._look(name[0], -1, float("inf")))
+        counted = list(self._counting)
+        for at in range(0, len(counted), _SLICE):
+            for flow in counted[at : at + _SLICE]:
+                self._end_counters(self._counting.pop(flow, {}), self._look(flow, -1, math.inf))
+            await breathe()
         monitors = sum("onnewflowrecord" in plugin.hooks for plugin in self._plugins)
         if not (monitors or self._bus.wants("flow")):
             self._notes.clear()
@@ -204,9 +219,10 @@ def _with_notes(flow: Flow, notes: _Notes) -> Flow:
 def _flow_of(key: str, notes: _Notes) -> Flow:
     """The record of a flow that scripts made up; its parts are empty when its key is malformed."""
     ends = endpoints(key)
+    number = int(ends.protocol, 16) if ends else 0
     return Flow(
         id=key,
-        proto=_PROTOCOLS.get(ends.protocol, str(int(ends.protocol, 16))) if ends else "",
+        proto=PROTOCOL_NAMES.get(number, str(number)) if ends else "",
         a_ip=_address(ends.a_ip) if ends else "",
         a_port=int(ends.a_port[2:], 16) if ends else 0,
         z_ip=_address(ends.z_ip) if ends else "",

@@ -12,6 +12,7 @@ from engine.capture.decoder import Decoder
 from engine.capture.source import open_capture
 from engine.values.config import CaptureLimits, Config
 from tests.capture.packets import ACK, CLIENT, SERVER, SYN, Record, handshake, pcap, tcp, udp
+from tests.lua_api.packet_rig import GUIDS
 from tests.scripts import Collector, on_event, plugin, run_capture, write
 
 GROUP = "{AAAAAAAA-0000-4000-8000-000000000001}"
@@ -19,21 +20,10 @@ FLOW = "06A:0A.00.00.01:p-9C40_0A.00.00.02:p-0050"
 OTHER = "06A:0A.00.00.07:p-0400_0A.00.00.08:p-0050"
 
 
-def tcp_guid() -> str:
-    from engine.vm.state import LuaState
-    from tests.capture.frames import LUA_API
-
-    state = LuaState()
-    state.add_modules("offpath", LUA_API)
-    guid: bytes = state.execute(b"return require('offpath.guids').protocol.TCP")
-    state.close()
-    return guid.decode()
-
-
 def on_packet(body: str) -> str:
     """A simplecounter on TCP; `n` counts its packets from 1."""
     hook = f"onpacket = function(engine, layer) n = (n or 0) + 1 {body} end"
-    return plugin(f'simplecounter = {{ protocol_guid = "{tcp_guid()}", {hook} }}')
+    return plugin(f'simplecounter = {{ protocol_guid = "{GUIDS["TCP"]}", {hook} }}')
 
 
 def talk(length: int = 1000) -> list[Record]:
