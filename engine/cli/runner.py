@@ -72,7 +72,7 @@ class SourceRun:
     def __init__(self, plan: RunPlan, sink: JsonLinesSink | None) -> None:
         self._plan = plan
         self._sink = sink
-        source = plan.source or Script(plan.scripts[0])
+        self._chosen = source = plan.source
         self.display = Display(_title(source), _read_size(source), verbosity=plan.verbosity)
         self.stats = EngineStats()
         self._load_failures = 0
@@ -111,7 +111,7 @@ class SourceRun:
 
     def _stop(self) -> None:
         """First signal: what takes time by itself ends as if it had no more, a file that is read is given up."""
-        if self._reading and isinstance(self._plan.source, Live | Pipe | Replay):
+        if self._reading and isinstance(self._chosen, Live | Pipe | Replay | Script):
             self._engine.end_source()
         else:
             self._source.cancel()
@@ -123,7 +123,7 @@ class SourceRun:
             self._began = time.perf_counter()
             with self._source:
                 try:
-                    source = self._choose(engine)
+                    self._chosen = source = self._choose(engine)
                     self._reading = True
                     await engine.run(source)
                 except EngineError as exc:
@@ -245,8 +245,10 @@ def _loop_factory(use_uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] |
     return factory
 
 
-def _title(source: Source) -> str:
+def _title(source: Source | None) -> str:
     """What the bar says is read."""
+    if source is None:
+        return "an inputfilter"
     if isinstance(source, Capture | Script):
         return Path(source.path).name
     if isinstance(source, Captures | Replay):
@@ -254,9 +256,9 @@ def _title(source: Source) -> str:
     return name_of(source)
 
 
-def _read_size(source: Source) -> int | None:
+def _read_size(source: Source | None) -> int | None:
     """Bytes of the captures; None when that says little of how many packets they hold."""
-    if isinstance(source, Live | Pipe | Script) or (isinstance(source, Replay) and source.loops > 1):
+    if source is None or isinstance(source, Live | Pipe | Script) or (isinstance(source, Replay) and source.loops > 1):
         return None
     paths = [source.path] if isinstance(source, Capture) else list(source.paths)
     try:

@@ -94,10 +94,10 @@ class ScriptReel(Reel):
             if full:
                 break
             await asyncio.sleep(0)
-        if self._over:
+        if plugin.closed:
             return
         polled = 0
-        if self._alerts:
+        if self._alerts and not self._over:
             polled, goes_on = plugin.step_alert(_ALERTS_AT_ONCE)
             # With the last packet the input is at its end, and so are the alerts that there are by then.
             self._alerts = goes_on and (self._steps or "step" not in plugin.hooks or polled == _ALERTS_AT_ONCE)
@@ -117,7 +117,7 @@ class ScriptReel(Reel):
         return self._plugin.closed or self._stopped.is_set()
 
     def stop(self) -> None:
-        """As in the base class."""
+        """As in the base class; but packets that were made come out."""
         self._stopped.set()
 
     def stats(self) -> SourceStats:
