@@ -28,6 +28,7 @@ local sight_t = ffi.typeof("offpath_sight_t")
 
 local M = {}
 
+-- Ranks of offpath.storage by policy.
 local HINTS = { [0] = storage.rank(0), storage.rank(1), storage.rank(2) }
 
 local View = {}

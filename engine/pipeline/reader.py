@@ -62,7 +62,7 @@ class CaptureReader:
         self._run = CaptureRun(reel, pace, decoder, wanted, self._packets, store, self._wants_frames, seconds)
 
     def _wants_frames(self) -> bool:
-        """Counters of flows begin at a packet: for that the frames are looked at, whoever has hooks."""
+        """For packet hooks and the store. Any frontend hook may ask for a flow counter, which begins at a packet."""
         return self._store.wanted or any(each.hooks and each.block.side == "frontend" for each in self._plugins)
 
     def _make_decoder(self, wanted: Takers) -> Decoder:
