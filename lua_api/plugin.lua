@@ -67,7 +67,7 @@ function M.start(settings)
     createkey = function(guid, key, label) context.engine:update_key_info(guid, key, label) end,
   })
   T = T_of_host -- a script may put another table in its place
-  local pack = ship.packer(names, function(id, bytecode) box.put(effects.CODE, 2, id, bytecode) end)
+  local pack = ship.packer(names, function(id, bytecode) completion.put_code(id, bytecode) end)
   context.engine, flush_engine = engines.new(context)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
@@ -253,24 +253,31 @@ function M.start(settings)
   end
 
   -- A pack of outcomes (async.lua).
-  function host_end.complete_pack(time, first, count, outcomes)
+  function host_end.complete_pack(time, count, outcomes)
     context.time = time
-    completion.complete_pack(first, count, outcomes)
+    completion.complete_pack(count, outcomes)
+  end
+
+  -- The outcomes that came by the lane: of how many tasks.
+  function host_end.complete_lane(time)
+    context.time = time
+    return completion.complete_lane()
   end
 
   host_end.lower_limit = completion.lower_limit
   host_end.settle = completion.settle
   host_end.note_quick = completion.note_quick
+  host_end.use_lane = completion.use_lane
 
-  -- Ends the batch: sums and counts join the outbox.
-  function host_end.seal()
-    completion.flush_pack()
-    flush_engine()
-    completion.report_rejected()
+  -- The next values of the outbox; none when it is empty. With `ends` the batch ends: sums and counts join it before.
+  function host_end.take(ends)
+    if ends then
+      completion.flush_pack()
+      flush_engine()
+      completion.report_rejected()
+    end
+    return box.take()
   end
-
-  -- The next values of the outbox; none when it is empty.
-  host_end.take = box.take
 
   return host_end
 end

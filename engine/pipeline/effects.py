@@ -82,6 +82,8 @@ class Effects:
             return
         for code, values in plugin.take():
             self._handlers[code](plugin, *values)
+        if plugin.queue is not None:
+            plugin.queue.look_at_lane()
 
     def _error(self, plugin: Plugin, hook: bytes, message: bytes, traceback: bytes) -> None:
         self._on_error(plugin, text(hook), text(message), text(traceback or b""))

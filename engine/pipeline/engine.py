@@ -112,6 +112,7 @@ class Engine:
             now=self._clock.now,
             take=self._effects.take,
             deliver=self._deliver,
+            fetch=self._fetch,
             settled=self._let_go,
             on_error=self._script_error,
             start_soon=group.start_soon,
@@ -409,6 +410,11 @@ class Engine:
             plugin.complete(now, [each for each in outcomes if each.status is not Status.ABANDONED])
             self._take_all((plugin,))
         self._let_go(outcomes)
+
+    def _fetch(self, plugin: Plugin) -> None:
+        """The same for what came by the lane: no failures, no files."""
+        plugin.complete_lane(self._clock.now())
+        self._take_all((plugin,))
 
     def _let_go(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:

@@ -115,7 +115,8 @@ class Plugin:
             "complete_pack",
             "settle",
             "note_quick",
-            "seal",
+            "use_lane",
+            "complete_lane",
             "take",
             "onload",
             "onunload",
@@ -313,16 +314,31 @@ class Plugin:
 
     def _complete_pack(self, now: float, part: Outcome) -> None:
         complete, count = self._functions["complete_pack"], part.tasks
-        self._timed("onresult", complete, now, part.task.first, count, part.value or b"", count=count)
+        self._timed("onresult", complete, now, count, part.value or b"", count=count)
+
+    def complete_lane(self, now: float) -> int:
+        """Have the outcomes fetched that came by the lane, and callbacks run: of how many tasks they were."""
+        began, count = time.perf_counter(), 0
+        try:
+            count = self._functions["complete_lane"](now)
+        except LuaError as exc:  # out of memory, or out of stack in an error handler: what was fetched is lost
+            self.on_error(self, "onresult", str(exc), "")
+        finally:
+            self._note("onresult", time.perf_counter() - began, count)
+        return count
 
     def note_quick(self, code: int, is_quick: bool) -> None:
         """Hear from a worker whether runs of a code are over in no time."""
         if not self.closed:
             self._functions["note_quick"](code, is_quick)
 
+    def use_lane(self, address: int) -> None:
+        """Let quick tasks go by the lane whose memory lies at an address, as long as the state is there."""
+        if not self.closed:
+            self._functions["use_lane"](address)
+
     def take(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Empty the outbox: effect codes with their values, in the order in which they arose."""
-        self._functions["seal"]()
         return read_outbox(self._functions["take"])
 
     def table(self, value: Any) -> Any:
@@ -387,14 +403,16 @@ class Plugin:
             self.on_slow(self, hook, taken)
 
 
-def read_outbox(take: Callable[[], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """What `take` of plugin.lua gives, effect by effect."""
+def read_outbox(take: Callable[[bool], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """What `take` of plugin.lua gives at the end of a batch, effect by effect."""
     values: list[Any] = []
-    while (taken := take()) is not None:
+    taken = take(True)
+    while taken is not None:
         if isinstance(taken, tuple):
             values += taken
         else:
             values.append(taken)
+        taken = take(False)
     at = 0
     while at < len(values):
         end = at + 1 + WIDTH[values[at]]
