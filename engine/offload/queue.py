@@ -17,13 +17,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from engine.offload.counts import TaskCounts
-from engine.offload.files import GIVEN_UP, coalesces, in_thread, operate, operate_run, touched_by_run
 from engine.offload.held_packs import HeldPacks
 from engine.offload.lane import Lane, LaneUser
+from engine.offload.operations import Operations
 from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
@@ -34,16 +33,6 @@ if TYPE_CHECKING:
     from engine.offload.gate import Gate
 
 _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one worker's and others could not help it
-
-# Threads that do small operations hinder each other: each system call lets go of the GIL and has to get it back.
-# Measured: four take twice as long as one. So another run is started only when those that there are begin fewer than so
-# many operations, each, in so many seconds.
-_QUICK_OPERATIONS = 4
-_WATCH_SECONDS = 0.002
-
-_RUN_APPENDS = 256  # copybuffers done as one
-_RUN_CATS = 32  # likewise; each has a source to look up under the lock
-_RUN_BYTES = 8 << 20
 
 _LINGER_SECONDS = 0.002  # that a run waits for more: to wake it costs a fifth of what a new one does
 
@@ -59,6 +48,7 @@ class TaskQueue:
         workers: int,
         setup: Callable[[Callable[[int, bytes], None], Callable[[int], bytes]], WorkerSetup],
         deliver: Callable[[list[Outcome]], None],
+        deliver_count: Callable[[int], None] | None = None,
         log: Callable[[int, bytes], None],
         make_worker: Callable[[WorkerSetup, Callable[..., Any]], Worker] = LuaWorker,
         on_quick: Callable[[int, bool], None] = lambda _code, _is_quick: None,
@@ -68,6 +58,7 @@ class TaskQueue:
     ) -> None:
         """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop.
 
+        `deliver_count` gets a number of file operations that went well; with None they come as outcomes, too.
         `lane_user` is the script's state, if quick tasks may go by a lane.
         `limit` is how many unfinished tasks the script's side allows: beyond half of it the queue is `half_full`.
         """
@@ -76,6 +67,7 @@ class TaskQueue:
         self._limit = limit
         self._gate = gate
         self._deliver = deliver
+        self._deliver_count = deliver_count
         self._make_worker = make_worker
         self._on_quick = on_quick
         self._stuck_limit = stuck_limit
@@ -85,9 +77,7 @@ class TaskQueue:
         self._lock = threading.Lock()
         self._ready: deque[Task] = deque()
         self._starting = 0  # runs that have drawn nothing yet
-        self._blocked = False  # the head waits for a path
         self._pack: Task | None = None  # of which a worker has not begun all: nothing behind it may start before
-        self._operations: set[Task] = set()
         self._idle_slots: list[Slot] = []
         self._lingering: list[Slot] = []
         self._slots: set[Slot] = set()
@@ -107,14 +97,22 @@ class TaskQueue:
             put_back=self._put_back,
             all_begun=self._all_begun,
         )
-        self._operation_runs = 0
-        self._operation_runs_wanted = 1
-        self._drawn = 0  # operations that were begun, or several that were done as one
-        self._watching = False
         self._running = 0
         self._given_up = threading.Event()
         self._closing: list[Worker] = []
         self._counts = TaskCounts()
+        self._unsettled_count = 0
+        self._operations = Operations(
+            gate,
+            self._lock,
+            self._ready,
+            self._counts,
+            self._given_up,
+            name=name,
+            counts_are_enough=deliver_count is not None,
+            give=self._give_of_operations,
+            pump=self.pump,
+        )
 
     # ---- the way in
 
@@ -183,13 +181,16 @@ class TaskQueue:
                         self._take_lane_back()
                     else:
                         self._call_server()
-                if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
+                if self._operations.are_unbegun:
+                    self._operations.watch()
+                    return
+                if self._operations.are_blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
                 head = self._ready[0]
                 if head.is_lua:
                     self._held_packs.look_later()
-                elif self._operation_runs >= self._operation_runs_wanted:
-                    self._watch_operations()
+                elif not self._operations.may_start_run:
+                    self._operations.watch()
                     return
                 if (head.is_lua or self._running >= self.workers) and self._wake_one():
                     continue
@@ -200,7 +201,7 @@ class TaskQueue:
             if head.is_lua:
                 self._start_worker()
             else:
-                self._operation_runs += 1
+                self._operations.begin_run()
                 self._gate.start_soon(self._run_operations)
 
     def _wake_one(self) -> bool:
@@ -245,7 +246,7 @@ class TaskQueue:
     def _open_lane(self) -> None:
         """Open the lane if all that was called has begun. While the outbox of the script's side is empty."""
         lane = self._lane
-        if lane is None or lane.is_open or self._ready or self._pack is not None or self._blocked:
+        if lane is None or lane.is_open or self._ready or self._pack is not None or self._operations.are_blocked:
             return
         lane.open()
 
@@ -372,37 +373,19 @@ class TaskQueue:
 
     async def _run_operations(self) -> None:
         if self._ready:
-            await in_thread(self._drain_operations, self._gate.file_threads)
+            await self._operations.run(self._draw_operations)
         else:  # done by another run or abandoned, before this one began; the threads may be gone, too
-            with self._lock:
-                self._starting -= 1
+            self._draw_operations(first=True, most=1)
+        self._operations.end_run()
         self._running -= 1
-        self._operation_runs -= 1
-        self._operation_runs_wanted = max(self._operation_runs, 1)
-        self.pump()
-
-    def _watch_operations(self) -> None:
-        """See to it that there are more runs of file operations when those that there are turn out to be slow."""
-        if not self._watching:
-            self._watching = True
-            self._gate.loop.call_later(_WATCH_SECONDS, self._look_at_operations, self._drawn)
-
-    def _look_at_operations(self, drawn: int) -> None:
-        self._watching = False
-        if self._drawn - drawn < _QUICK_OPERATIONS * self._operation_runs:
-            self._operation_runs_wanted = self._operation_runs + 1
-        self.pump()
-
-    def _try_again(self) -> None:
-        """A path was released. On any thread."""
-        self._gate.call_threadsafe(self._unblock)
-
-    def _unblock(self) -> None:
-        with self._lock:
-            self._blocked = False
         self.pump()
 
     # ---- runs, each on a thread of its own
+
+    def _draw_operations(self, *, first: bool, most: int) -> list[Task]:
+        with self._lock:
+            self._starting -= first
+            return self._draw(lua=False, most=most)
 
     def _exchange(self, slot: Slot, more: bool, flat: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Results in, tasks out. On a worker's thread."""
@@ -429,7 +412,7 @@ class TaskQueue:
                 if chunk[0].timeout:
                     self._gate.call_threadsafe(self._watch, slot, chunk[0])
                 return tuple(value for task in chunk for value in task.crossing())
-            self._operate(chunk)
+            self._operations.operate(chunk)
         return None
 
     def _linger(self, slot: Slot) -> bool:
@@ -443,52 +426,13 @@ class TaskQueue:
                 return False
         return slot.wake.acquire()  # it was woken just now
 
-    def _drain_operations(self) -> None:
-        """Do the file operations at the head. On a file thread."""
-        first = True
-        while True:
-            with self._lock:
-                self._starting -= first
-                first = False
-                drawn = self._draw(lua=False)
-            if not drawn:
-                return
-            self._operate(drawn)
-
-    def _draw(self, *, lua: bool) -> list[Task]:
-        """What a run does next: some Lua tasks, or one file operation, or nothing. On any thread, under the lock."""
-        if not self._ready or self._pack is not None:
+    def _draw(self, *, lua: bool, most: int = 1) -> list[Task]:
+        """What a run does next: some Lua tasks, some file operations, or nothing. On any thread, under the lock."""
+        if not self._ready or self._pack is not None or self._operations.are_unbegun:
             return []
-        head = self._ready[0]
-        if head.is_lua:
+        if self._ready[0].is_lua:
             return self._draw_lua_tasks() if lua else []
-        run = self._coalescing()
-        self._blocked = True
-        if not self._gate.paths.acquire(head, lambda: touched_by_run(run), self._try_again):
-            return []
-        self._blocked = False
-        now = time.monotonic()
-        for task in run:
-            self._ready.popleft()
-            task.phase, task.started = Phase.RUNNING, now
-            self._counts.take(task, now)
-        self._operations.update(run)
-        self._drawn += 1
-        return run
-
-    def _coalescing(self) -> list[Task]:
-        """The operations at the head that can be done as one: appends to the same file."""
-        run = [self._ready[0]]
-        if not coalesces(run[0], run[0]):
-            return run
-        held = len(run[0].data)
-        limit = _RUN_APPENDS if run[0].method == "copybuffer" else _RUN_CATS
-        for task in islice(self._ready, 1, limit):
-            held += len(task.data)
-            if held > _RUN_BYTES or not coalesces(run[0], task):
-                break
-            run.append(task)
-        return run
+        return self._operations.draw(most)
 
     def _draw_lua_tasks(self) -> list[Task]:
         """Lua tasks for one worker. A task with a timeout goes alone, so that its time is its own."""
@@ -509,16 +453,6 @@ class TaskQueue:
             if task.timeout:
                 break
         return chunk
-
-    def _operate(self, run: list[Task]) -> None:
-        """Do a file operation, or several that are done as one. On any thread."""
-        wrongs = operate_run(run, self._given_up) if len(run) > 1 else [operate(run[0], self._given_up)]
-        self._gate.paths.release(run[0])
-        outcomes = [_of_operation(task, wrong) for task, wrong in zip(run, wrongs, strict=True)]
-        with self._lock:  # a task is in a run, or its outcome is in the line: `abandon` finds it
-            self._operations.difference_update(run)
-            self._counts.operated(run, time.monotonic() - run[0].started)
-            self._gate.give_together(self, outcomes)
 
     def _take_results(self, slot: Slot, flat: tuple[Any, ...]) -> None:
         """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""
@@ -633,6 +567,22 @@ class TaskQueue:
 
     # ---- the way back
 
+    def _give_of_operations(self, outcomes: list[Outcome], count: int) -> None:
+        """Outcomes of file operations; a count of the others is enough. On any thread, under the lock."""
+        if outcomes:
+            self._gate.give_together(self, outcomes)
+        if count:
+            if not self._unsettled_count:
+                self._gate.call_together(self, self._settle_count)
+            self._unsettled_count += count
+
+    def _settle_count(self) -> None:
+        with self._lock:
+            count, self._unsettled_count = self._unsettled_count, 0
+        self._counts.complete(count)
+        if self._deliver_count is not None:
+            self._deliver_count(count)
+
     def settle(self, outcomes: list[Outcome]) -> None:
         """Take outcomes that workers and operations gave; late ones of settled tasks are dropped and counted."""
         self._open_lane()
@@ -661,11 +611,13 @@ class TaskQueue:
             settled(outcomes)
 
         self._deliver = drop
+        self._deliver_count = None
         self._lane_user = None
 
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
         self._given_up.set()
+        self._operations.stop()
         settled = -1
         while self.pending and self.settled > settled:  # callbacks of what comes home may submit more
             settled = self.settled
@@ -677,7 +629,7 @@ class TaskQueue:
         with self._lock:
             given = self._lane_outcomes()
             self._take_lane_back()
-            lost: list[Task] = [*self._ready, *self._operations]
+            lost: list[Task] = [*self._ready, *self._operations.give_up()]
             self._counts.drop(self._ready)
             self._ready.clear()
             busy = [slot for slot in self._slots if slot.holding]
@@ -707,19 +659,11 @@ class TaskQueue:
                 self._closing.append(slot.worker)
         self._idle_slots.clear()
         self._slots.clear()
-        return [worker.executor for worker in self._closing]
+        return [*self._operations.close(), *(worker.executor for worker in self._closing)]
 
 
 def _worker_stats(worker: Worker, state: str) -> WorkerStats:
     return WorkerStats(worker.kind, state, worker.tasks_run, worker.states_built, worker.memory_bytes)
-
-
-def _of_operation(task: Task, wrong: str | None) -> Outcome:
-    if wrong is None:
-        return Outcome(task, Status.DONE)
-    if wrong == GIVEN_UP:
-        return Outcome(task, Status.ABANDONED)
-    return Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))
 
 
 def _of_lane(tasks: int, outcomes: bytes, failures: tuple[tuple[bytes, bytes], ...] = ()) -> Outcome:
