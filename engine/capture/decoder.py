@@ -6,6 +6,7 @@ Packets never become Python objects. What a batch leaves behind are stream event
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import socket
@@ -199,21 +200,22 @@ class Decoder:
         self._frames = 0
         self.want_frames(frames)
 
-    def begin(self, capture: MappedCapture, *, shift: float = 0.0) -> None:
+    def begin(self, capture: MappedCapture, *, shift: float = 0.0, span: float = math.inf) -> None:
         """Decode this capture from now on: flows and streams of the one before go on, unless `finish` ended them.
 
-        It must stay open until a batch is `done`. `shift` is added to the times of its packets. Raises `RuntimeError`
-        when it is closed, or when packets of the capture before were not decoded.
+        It must stay open until a batch is `done`. `shift` is added to the times of its packets; those of a batch
+        are at most `span` seconds apart. Raises `RuntimeError` when it is closed, or when packets of the capture before
+        were not decoded.
         """
         if capture.closed:
             raise RuntimeError(f"{capture.path} is closed")
         self._begin(capture.path, lambda: capture.closed)
-        self._lua["begin"](capture.address, capture.size, *_layout(capture.format), shift, False)
+        self._lua["begin"](capture.address, capture.size, *_layout(capture.format), shift, False, span)
 
     def begin_parts(self, name: str, fmt: CaptureFormat, address: int, size: int, *, last: bool) -> None:
         """Decode a capture that comes in parts. The memory must stay as it is until `extend` gives another."""
         self._begin(name, _never)
-        self._lua["begin"](address, size, *_layout(fmt), 0.0, not last)
+        self._lua["begin"](address, size, *_layout(fmt), 0.0, not last, math.inf)
 
     def has(self, packets: int) -> bool:
         """Whether a step can decode so many records, or all that are left, before `extend` brings more."""
@@ -253,7 +255,7 @@ class Decoder:
         self._lua["resume"]()
 
     def step(self, packets: int) -> Batch:
-        """Decode at most that many records; fewer when the buffers are full, or when others come much later.
+        """Decode at most that many records; fewer when buffers are full, or others come after the `span` of `begin`.
 
         `done` when all of the capture, or of the block, is decoded.
         """
