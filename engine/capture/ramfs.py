@@ -24,6 +24,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _FLOW = re.compile(rb"..[A-D]:([0-9A-F.]+):p-([0-9A-F]{4})_([0-9A-F.]+):p-([0-9A-F]{4})")
 _PART = re.compile(r"\.part\Z")
 _HOST_BYTES = 32
+_IPV4_BYTES = 11  # of an address in a flow key, as in 0A.00.00.05
 
 
 class Ramfs:
@@ -58,8 +59,8 @@ class Ramfs:
         Only ``[A-Za-z0-9._-]``, at most `NAME_BYTES`, no leading dot. The number makes it unique; names that
         something else already has in the directory are stepped over.
         """
-        last = _safe(re.split(r"[?#]", uri, maxsplit=1)[0].rstrip("/").rpartition("/")[2])
-        ends, middle = _ends(flow), _safe(host)
+        last = _safe(uri.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2])
+        ends, middle = _ends(flow), _safe_host(host)
         while True:
             self._last_number += 1
             start = f"{ends}_{self._last_number:06d}"
@@ -88,12 +89,13 @@ class Ramfs:
             handle = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
             self._own[path] = 0
         try:
-            view = memoryview(data)
-            while view:
-                written = os.write(handle, view)
-                view = view[written:]
+            while data:
+                written = os.write(handle, data)
                 self._own[path] += written
                 self.held_bytes += written
+                if written == len(data):
+                    break
+                data = data[written:]
         finally:
             os.close(handle)
 
@@ -108,8 +110,11 @@ class Ramfs:
         """Remove a file of ours, if it is there; the file of a lease goes through `release` instead."""
         if path in self._own:
             self.held_bytes -= self._own.pop(path)
-            with suppress(OSError):  # a script may have moved or removed it
-                Path(path).unlink()
+            # Both in the least that Python can do: this comes once for each file.
+            try:  # noqa: SIM105
+                os.unlink(path)  # noqa: PTH108
+            except OSError:
+                pass  # a script may have moved or removed it
 
     def publish(self, path: str) -> int:
         """Start the lease of a file that `append` made; returns its id, with a count of 1."""
@@ -169,6 +174,11 @@ def _safe(text: str) -> str:
     return _UNSAFE.sub("-", text).strip(".-_")
 
 
+@lru_cache(maxsize=1024)  # asked once per body, and hosts are few
+def _safe_host(host: str) -> str:
+    return _safe(host)
+
+
 @lru_cache(maxsize=1024)  # asked once per body, and a flow often has many
 def _ends(flow: bytes) -> str:
     """Both ends of a flow key (spec 3.2) as ``10.0.0.5-40000_10.0.0.9-80``, A first: the lower port is at Z."""
@@ -180,6 +190,8 @@ def _ends(flow: bytes) -> str:
 
 
 def _address(key: bytes) -> str:
+    if len(key) == _IPV4_BYTES and key[2::3] == b"..." and key.count(b".") == 3:
+        return "{}.{}.{}.{}".format(*bytes.fromhex(key.decode().replace(".", " ")))
     if b"." in key:
         return ".".join(str(int(octet or b"0", 16)) for octet in key.split(b".")[:4])
     # ":" is not safe in a name; the prefix keeps "::1" from starting it with a dash.
