@@ -156,7 +156,7 @@ def host_of(exchange: Exchange) -> str:
     request = exchange.request
     if request is None:
         return ""
-    host = request.fields.get(b"host", b"")
+    host = request.field(b"host")
     if not host and b"://" in request.uri:
         host = request.uri.partition(b"://")[2].partition(b"/")[0].rpartition(b"@")[2]
     return text(host)
@@ -164,7 +164,7 @@ def host_of(exchange: Exchange) -> str:
 
 def content_type_of(head: Head) -> str:
     """The media type without parameters, lower case."""
-    return text(head.fields.get(b"content-type", b"").partition(b";")[0].strip().lower())
+    return text(head.field(b"content-type").partition(b";")[0].strip().lower())
 
 
 def raw_heads(exchange: Exchange) -> tuple[bytes, bytes]:
