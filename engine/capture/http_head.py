@@ -63,7 +63,7 @@ class Framing(Enum):
 class Head:
     """One header block. Its fields are read when they are asked for: most are not, and to read all takes longer."""
 
-    __slots__ = ("_fields", "_lower", "is_request", "method", "raw", "status", "uri")
+    __slots__ = ("_fields", "_lower", "is_request", "method", "raw", "status", "transfer_codings", "uri")
 
     def __init__(self, raw: bytes, is_request: bool, method: bytes, uri: bytes, status: int) -> None:
         self.raw = raw
@@ -74,6 +74,7 @@ class Head:
         self._fields: dict[bytes, bytes] | None = None
         # What one field can be found in by its name; b"" for a block in which lines are not what they seem.
         self._lower = b"" if _is_odd(raw) else raw.lower()
+        self.transfer_codings = _transfer_codings(self.field(b"transfer-encoding"))
 
     @property
     def fields(self) -> dict[bytes, bytes]:
@@ -94,7 +95,7 @@ class Head:
         if lower.find(start, at + 1) >= 0:
             return self.fields.get(name, b"")
         at += len(start)
-        value = self.raw[at : lower.find(b"\r", at)].lstrip(b" \t")
+        value = self.raw[at : lower.find(b"\n", at)].removesuffix(b"\r").lstrip(b" \t")
         return value if value == value.strip() else self.fields.get(name, b"")
 
     @property
@@ -104,7 +105,9 @@ class Head:
 
     def codings(self) -> list[str]:
         """Content codings and then transfer codings, lower case, in the order in which they were applied."""
-        listed = _members(self.field(b"content-encoding")) + _transfer_codings(self)
+        listed = _members(self.field(b"content-encoding")) + self.transfer_codings
+        if not listed:
+            return []
         return [each.decode("latin-1") for each in listed if each not in (b"chunked", b"identity")]
 
 
@@ -193,13 +196,13 @@ def read_head(data: bytes, position: int, limit: int, scanned: int = 0, *, is_re
 
 
 def _is_odd(block: bytes) -> bool:
-    """Whether lines are folded, blanks stand before a colon, or line ends are not what they should be."""
+    """Whether lines are folded, blanks stand before a colon, or a CR alone might end a line. A bare LF may."""
     return (
         b"\n " in block
         or b"\n\t" in block
         or b" :" in block
         or b"\t:" in block
-        or not block.count(b"\r") == block.count(b"\n") == block.count(b"\r\n")
+        or block.count(b"\r") != block.count(b"\r\n")
     )
 
 
@@ -240,7 +243,7 @@ def _read_tolerantly(block: bytes) -> dict[bytes, bytes]:
 
 def frame_request(head: Head) -> tuple[Framing, int]:
     """Framing of a request's body, and its length in bytes for `Framing.LENGTH`. Chunked wins over a length."""
-    if _is_chunked(head):
+    if b"chunked" in head.transfer_codings:
         return Framing.CHUNKED, 0
     length = _content_length(head)
     return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
@@ -253,28 +256,24 @@ def frame_response(head: Head, method: bytes) -> tuple[Framing, int]:
         return Framing.TUNNEL, 0
     if method == b"HEAD" or status in (204, 304):
         return Framing.NONE, 0
-    if _is_chunked(head):
+    if b"chunked" in head.transfer_codings:
         return Framing.CHUNKED, 0
     length = _content_length(head)
-    if length is None or _transfer_codings(head):
+    if length is None or head.transfer_codings:
         return Framing.CLOSE, 0
     return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
 
 
-def _is_chunked(head: Head) -> bool:
-    return b"chunked" in _transfer_codings(head)
-
-
-def _transfer_codings(head: Head) -> list[bytes]:
-    listed = _members(head.field(b"transfer-encoding"))
-    if not listed:
-        return listed
-    return [each for each in listed if each != b"identity"]
+def _transfer_codings(value: bytes) -> list[bytes]:
+    return [each for each in _members(value) if each != b"identity"] if value else []
 
 
 def _content_length(head: Head) -> int | None:
     """The first of the lengths given; None without one, or when it is not a number."""
-    value = head.field(b"content-length").partition(b",")[0].strip()
+    value = head.field(b"content-length")
+    if not value:
+        return None
+    value = value.partition(b",")[0].strip()
     return int(value) if _DIGITS.match(value) else None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import tempfile
 from contextlib import suppress
 from functools import lru_cache
@@ -22,9 +23,11 @@ _SHARED_MEMORY = Path("/dev/shm")
 _FLAGS = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _FLOW = re.compile(rb"..[A-D]:([0-9A-F.]+):p-([0-9A-F]{4})_([0-9A-F.]+):p-([0-9A-F]{4})")
+_END4 = rb"[0-9A-F]{2}\.[0-9A-F]{2}\.[0-9A-F]{2}\.[0-9A-F]{2}:p-[0-9A-F]{4}"
+_FLOW4 = re.compile(rb"..A:" + _END4 + rb"_" + _END4)  # as keys of IPv4 are: for each of its parts there is a place
+_ENDS4 = struct.Struct(">4BH4BH")
 _PART = re.compile(r"\.part\Z")
 _HOST_BYTES = 32
-_IPV4_BYTES = 11  # of an address in a flow key, as in 0A.00.00.05
 
 
 class Ramfs:
@@ -182,6 +185,9 @@ def _safe_host(host: str) -> str:
 @lru_cache(maxsize=1024)  # asked once per body, and a flow often has many
 def _ends(flow: bytes) -> str:
     """Both ends of a flow key (spec 3.2) as ``10.0.0.5-40000_10.0.0.9-80``, A first: the lower port is at Z."""
+    if _FLOW4.fullmatch(flow):
+        octets = bytes.fromhex((flow[4:15] + flow[18:22] + flow[23:34] + flow[37:]).replace(b".", b"").decode())
+        return "{}.{}.{}.{}-{}_{}.{}.{}.{}-{}".format(*_ENDS4.unpack(octets))
     match = _FLOW.match(flow)
     if match is None:
         return _safe(flow.decode("ascii", "replace"))[:48] or "flow"
@@ -190,8 +196,6 @@ def _ends(flow: bytes) -> str:
 
 
 def _address(key: bytes) -> str:
-    if len(key) == _IPV4_BYTES and key[2::3] == b"..." and key.count(b".") == 3:
-        return "{}.{}.{}.{}".format(*bytes.fromhex(key.decode().replace(".", " ")))
     if b"." in key:
         return ".".join(str(int(octet or b"0", 16)) for octet in key.split(b".")[:4])
     # ":" is not safe in a name; the prefix keeps "::1" from starting it with a dash.

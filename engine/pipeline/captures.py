@@ -96,12 +96,13 @@ class CaptureRun:
         streams = self._takers.streams
         if streams is None:
             return
+        decoder, feed, clock, slice_ = self._decoder, streams.feed, time.perf_counter, self._slice
         for event in events:
-            for piece in _pieces(event):
-                streams.feed(self._decoder, piece)
-                if time.perf_counter() - began > self._slice:
+            for piece in _pieces(event) if event.length > _PIECE else (event,):
+                feed(decoder, piece)
+                if clock() - began > slice_:
                     await asyncio.sleep(0)
-                    began = time.perf_counter()
+                    began = clock()
 
     async def _read_datagrams(self, datagrams: Datagrams, batch: Batch) -> None:
         """Their bytes stay where they are until the next step, so the loop gets its turn here, too."""
@@ -144,7 +145,7 @@ class CaptureRun:
 
 
 def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
-    if event.length <= _PIECE or event.kind != EventKind.DATA:
+    if event.kind != EventKind.DATA:
         yield event
         return
     for at in range(0, event.length, _PIECE):
