@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -109,11 +110,18 @@ class Batch(NamedTuple):
     done: bool
     time: float
     """Stream time in seconds: the latest time stamp so far."""
-    events: list[StreamEvent]
+    each_event: Callable[[], Iterator[StreamEvent]]
+    """The stream events, made one by one; to be read once, to their end, before the next call of the decoder. Those of
+    streams that are ignored meanwhile are left out."""
     frames: int = 0
     """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
     0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
     frame_count: int = 0
+
+    @property
+    def events(self) -> list[StreamEvent]:
+        """All stream events, likewise."""
+        return list(self.each_event())
 
 
 class Decoder:
@@ -140,6 +148,7 @@ class Decoder:
         self._unread = False
         self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
         self._over: list[int] = []
+        self._ignored: set[int] = set()  # in the present batch
         self._last_stats = DecodeStats()
         held_total = max(1, limits.out_of_order_bytes_total)
         held = max(1, min(limits.out_of_order_bytes, held_total))
@@ -305,11 +314,12 @@ class Decoder:
         return self._opened[stream][2]
 
     def ignore(self, stream: int) -> None:
-        """Nobody wants more of this connection: no more events but those of the present batch, and no CLOSE."""
+        """Nobody wants more of this connection: no more events, and no CLOSE."""
         opened = self._opened.get(stream)
         if opened is not None:
             self._lua["ignore"](opened[0], stream)
             self._over.append(stream)
+            self._ignored.add(stream)
 
     def mute(self, stream: int) -> None:
         """Nobody wants more bytes of this connection: its next event after the present batch is its CLOSE."""
@@ -364,15 +374,18 @@ class Decoder:
         for stream in self._over:
             self._opened.pop(stream, None)
         self._over.clear()
+        self._ignored.clear()
         events, packets, done, time, frames = self._lua[name](*args)
-        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames)
+        return Batch(packets, done, float(time), partial(self._each_event, events), self._frames, frames)
 
-    def _read_events(self, number: int) -> list[StreamEvent]:
-        arena = self._arena
-        events: list[StreamEvent] = []
-        append, make = events.append, tuple.__new__  # half the cost of calling StreamEvent, once per event
-        rows = _EVENT.iter_unpack(self._events_view[: number * _EVENT.size])
+    def _each_event(self, number: int) -> Iterator[StreamEvent]:
+        arena, ignored = self._arena, self._ignored
+        make = tuple.__new__  # half the cost of calling StreamEvent, once per event
+        # A copy: were the buffer lent until the last event is read, it could not be closed.
+        rows = _EVENT.iter_unpack(bytes(self._events_view[: number * _EVENT.size]))
         for time, stream, position, length, offset, kind, direction, slot, _last, _row in rows:
+            if stream in ignored:
+                continue
             data = b""
             if kind == _DATA:
                 data = arena[offset : offset + length]
@@ -382,8 +395,7 @@ class Decoder:
                 self._opened[stream] = (slot, data, position == 1)
             elif kind == _CLOSE:
                 self._over.append(stream)
-            append(make(StreamEvent, (kind, stream, direction, time, position, length, data)))
-        return events
+            yield make(StreamEvent, (kind, stream, direction, time, position, length, data))
 
 
 def _never() -> bool:

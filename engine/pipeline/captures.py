@@ -72,14 +72,14 @@ class CaptureRun:
                 await self._packets.feed(batch.frames, batch.frame_count, self._decoder.resume)
             if self._takers.datagrams is not None:
                 await self._read_datagrams(self._takers.datagrams, batch)
-            await self._handle(batch.events, began)
+            await self._handle(batch.each_event(), began)
             await breathe()
             began = time.perf_counter()
         done = False
         while not done:
             batch = self._decoder.finish()
             done = batch.done
-            await self._handle(batch.events, time.perf_counter())
+            await self._handle(batch.each_event(), time.perf_counter())
             await breathe()
 
     async def _next_batch(self) -> Batch | None:
@@ -91,7 +91,7 @@ class CaptureRun:
         self._steps += 1
         return size
 
-    async def _handle(self, events: list[StreamEvent], began: float) -> None:
+    async def _handle(self, events: Iterator[StreamEvent], began: float) -> None:
         """Feed the takers; hooks run in here, so the loop gets its turn in the middle of a batch, too."""
         streams = self._takers.streams
         if streams is None:
