@@ -22,7 +22,9 @@ typedef struct {
   double   time;              // seconds since the epoch
   double   address;           // of the packet's first byte
   int32_t  captured;          // bytes that may be read there
-  int32_t  wire, link;        // bytes on the wire; link type
+  int32_t  wire;              // bytes on the wire
+  uint16_t link;              // link type
+  uint16_t store;             // what packet hooks say of storing this packet: a rank of offpath.storage
   int32_t  row;               // flow row, or 0
   int32_t  ip[8];             // source, then destination
   int32_t  seq, ack;          // TCP
@@ -45,10 +47,20 @@ typedef struct {
   uint8_t  resumed;           // 1: was just dissected further, because a protocol handler said so
   offpath_layer_t layer[16];  // from the outside in
 } offpath_frame_t;
+
+// The packet of a frame as it lies in the capture, whatever became of it there.
+typedef struct {
+  double   address;           // of its first byte
+  uint32_t seconds, nanos;    // its time stamp, exactly
+  int32_t  captured, wire, link;
+  int32_t  precise;           // 1: the capture has time stamps finer than microseconds
+  int32_t  row, side;         // the flow that it was counted to, and by which side
+} offpath_origin_t;
 ]]
 
 M.layer_t, M.frame_t = ffi.typeof("offpath_layer_t"), ffi.typeof("offpath_frame_t")
 M.frame_ptr_t = ffi.typeof("offpath_frame_t *")
+M.origin_t, M.origin_ptr_t = ffi.typeof("offpath_origin_t"), ffi.typeof("offpath_origin_t *")
 M.BYTES, M.HEAD_BYTES, M.LAYER_BYTES = ffi.sizeof(M.frame_t), ffi.offsetof(M.frame_t, "layer"), ffi.sizeof(M.layer_t)
 
 -- What is not Lua reads frames by these numbers.

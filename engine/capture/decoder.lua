@@ -21,7 +21,7 @@ local M = {}
 -- Dissectors call one another as tail calls, and all that a trace follows count towards this limit, which is 15.
 require("jit.opt").start("loopunroll=60")
 
-local copy = ffi.copy
+local copy, floor, abs = ffi.copy, math.floor, math.abs
 local counters, address_of = layouts.counters, layouts.address_of
 local count_flow, take, advance = flows.count, tcp.take, tcp.advance
 local UNDECODED, DECODED = verdicts.UNDECODED, verdicts.DECODED
@@ -42,7 +42,7 @@ local queue = ffi.new(ffi.typeof("$[?]", layouts.segment_t), QUEUE)
 local queued, taken = 0, 0                  -- segments put into the queue, and those of them that were taken
 local latest, queued_time = 0, 0            -- latest time stamp of all packets, and of those in the queue
 
-local frames                                -- of the packets of a step, when they are wanted
+local frames, origins                       -- of the packets of a step, when they are wanted
 local frame_count = 0
 
 local function start_batch()
@@ -63,10 +63,11 @@ function M.configure(buffers, settings, limits, seed, streams)
   return address_of(counters), address_of(graph.layer_packets)
 end
 
--- Whether the next steps are to keep their packets. Returns where they are, or 0.
+-- Whether the next steps are to keep their packets. Returns where these are and where they came from, or zeros.
 function M.want_frames(wanted)
   frames, frame_count = wanted and ffi.new(ffi.typeof("$[?]", frame.frame_t), QUEUE) or nil, 0
-  return wanted and address_of(frames) or 0
+  origins = wanted and ffi.new(ffi.typeof("$[?]", frame.origin_t), QUEUE) or nil
+  return wanted and address_of(frames) or 0, wanted and address_of(origins) or 0
 end
 
 -- Names of the protocols by their numbers, from 1 on, a line each. Their counts lie one further: 0 is none.
@@ -125,7 +126,31 @@ local function count(verdict, wire)
   return 0
 end
 
+-- The time stamp as seconds and nanoseconds; of the double, unless the reader kept it in full.
+local function keep_time(origin)
+  local time = record.time
+  local seconds, nanos = record.seconds, record.nanos
+  local kept = record.precise == 1 and nanos < 1e9 and abs(seconds + nanos * 1e-9 - time) < 1e-6
+  if not kept then
+    if not (time > 0) then time = 0 end
+    seconds = floor(time)
+    local micros = floor((time - seconds) * 1e6 + 0.5)
+    if micros == 1e6 then seconds, micros = seconds + 1, 0 end
+    nanos = micros * 1000
+  end
+  origin.seconds, origin.nanos, origin.precise = seconds < 2 ^ 32 and seconds or 2 ^ 32 - 1, nanos, kept and 1 or 0
+end
+
+local function keep_origin(row)
+  local origin = origins[frame_count]
+  origin.row, origin.side = row, packet.side
+  origin.address, origin.captured = base_address + record.offset, record.captured
+  origin.wire, origin.link = record.wire, record.link
+  keep_time(origin)
+end
+
 local function keep_frame(verdict, row)
+  keep_origin(row)
   packet.verdict, packet.row = verdict, row
   copy(frames + frame_count, packet, HEAD_BYTES + packet.layer_count * LAYER_BYTES)
   frame_count = frame_count + 1
@@ -217,5 +242,24 @@ end
 
 M.ignore, M.mute = tcp.ignore, tcp.mute
 M.flow_run, M.forget, M.position = flows.run, flows.forget, records.position
+
+-- The row of a flow key, 0 when there is none.
+function M.flow_row(key) return (flows.find_key(key)) end
+
+-- The row of a flow key, 1 when its A is the key's Z, and the bytes of A, of Z, and which end is the client. Bytes of packets of
+-- the last step that came later are left out: behind a place among its frames, or after a time where the place is -1.
+function M.flow_bytes(key, place, time)
+  local index, swapped = flows.find_key(key)
+  if index == 0 then return 0, 0, 0, 0, 0 end
+  local row = flows.at(index)
+  local later = ffi.new("double[2]")
+  for at = frames and place + 1 or frame_count, frame_count - 1 do
+    local each = origins[at]
+    if each.row == index and (place >= 0 or frames[at].time > time) then
+      later[each.side] = later[each.side] + each.wire
+    end
+  end
+  return index, swapped, row.bytes[0] - later[0], row.bytes[1] - later[1], row.client
+end
 
 return M

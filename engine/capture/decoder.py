@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import lua_api
 from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
+from engine.values.flowkeys import PROTOCOL_NAMES
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats
 from engine.vm.state import LuaState
@@ -51,10 +52,10 @@ _LUA_FUNCTIONS: Final = (
     "ignore",
     "mute",
     "flow_run",
+    "flow_row",
+    "flow_bytes",
     "forget",
 )
-
-_PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
 class EventKind(IntEnum):
@@ -103,6 +104,10 @@ class Datagram(NamedTuple):
     """What was captured of it."""
 
 
+def _no_event() -> Iterator[StreamEvent]:
+    return iter(())
+
+
 class Batch(NamedTuple):
     """What one call gave: `packets` records read, and whether the capture (or the flush) is at its end."""
 
@@ -110,18 +115,29 @@ class Batch(NamedTuple):
     done: bool
     time: float
     """Stream time in seconds: the latest time stamp so far."""
-    each_event: Callable[[], Iterator[StreamEvent]]
+    each_event: Callable[[], Iterator[StreamEvent]] = _no_event
     """The stream events, made one by one; to be read once, to their end, before the next call of the decoder. Those of
     streams that are ignored meanwhile are left out."""
     frames: int = 0
     """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
     0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
     frame_count: int = 0
+    origins: int = 0
+    """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture, and hold as long."""
 
     @property
     def events(self) -> list[StreamEvent]:
         """All stream events, likewise."""
         return list(self.each_event())
+
+
+class FlowBytes(NamedTuple):
+    """What a flow had carried at some moment."""
+
+    a_bytes: float
+    z_bytes: float
+    client: int
+    """1 when a SYN showed A of the key to be the client, 2 when Z, 0 when none did."""
 
 
 class Decoder:
@@ -206,7 +222,7 @@ class Decoder:
             streams,
         )
         self._counters, self._layers = addresses
-        self._frames = 0
+        self._frames = self._origins = 0
         self.want_frames(frames)
 
     def begin(self, capture: MappedCapture, *, shift: float = 0.0, span: float = math.inf) -> None:
@@ -254,7 +270,7 @@ class Decoder:
         """Whether the next steps leave their dissected packets in memory, for `Batch.frames`."""
         wanted = wanted or self._needs_frames
         if wanted != bool(self._frames):
-            self._frames = self._lua["want_frames"](wanted)
+            self._frames, self._origins = self._lua["want_frames"](wanted)
 
     def resume(self) -> None:
         """Dissect those frames of the last step further whose last layer names a protocol of ours as the next one.
@@ -327,6 +343,22 @@ class Decoder:
         if opened is not None:
             self._lua["mute"](opened[0], stream)
 
+    def flow_row(self, key: bytes) -> int:
+        """The row of a flow key, 0 when there is none."""
+        return int(self._lua["flow_row"](key))
+
+    def flow_bytes(self, key: bytes, *, place: int = -1, time: float = math.inf) -> FlowBytes | None:
+        """What a flow had carried at a packet of the last batch: at a place among its frames, or at a time.
+
+        Without frames, or as it is, now. None for a flow that there is not.
+        """
+        row, swapped, a_bytes, z_bytes, client = self._lua["flow_bytes"](key, place, time)
+        if not row:
+            return None
+        if swapped:
+            return FlowBytes(z_bytes, a_bytes, 3 - client if client else 0)
+        return FlowBytes(a_bytes, z_bytes, int(client))
+
     def flow_records(self) -> Iterator[list[Flow]]:
         """All flows in order of appearance, in slices of at most 2000. Rows go on counting between slices."""
         index = 1
@@ -376,7 +408,8 @@ class Decoder:
         self._over.clear()
         self._ignored.clear()
         events, packets, done, time, frames = self._lua[name](*args)
-        return Batch(packets, done, float(time), partial(self._each_event, events), self._frames, frames)
+        each_event = partial(self._each_event, events)
+        return Batch(packets, done, float(time), each_event, self._frames, frames, self._origins)
 
     def _each_event(self, number: int) -> Iterator[StreamEvent]:
         arena, ignored = self._arena, self._ignored
@@ -435,7 +468,7 @@ def _flow(
         a_key, z_key = a.hex().upper(), z.hex().upper()
     return Flow(
         id=f"{proto:02X}{letter}:{a_key}:p-{a_port:04X}_{z_key}:p-{z_port:04X}",
-        proto=_PROTOCOLS[proto],
+        proto=PROTOCOL_NAMES[proto],
         a_ip=socket.inet_ntop(code, a),
         a_port=a_port,
         z_ip=socket.inet_ntop(code, z),

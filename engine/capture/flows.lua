@@ -150,8 +150,9 @@ local function add_row(hash, packet, a, z, side)
   return count
 end
 
--- The row of the packet's 5-tuple, made when there is none; 0 when the table is full. Sets the packet's side.
-local function find(packet)
+-- The row of the packet's 5-tuple; made when there is none, unless it is only looked for. 0 for none, as when the table is full.
+-- Sets the packet's side.
+local function find(packet, only_look)
   -- The lower port is Z: 0 when the source port is the higher one. Without a branch, as either way is as common.
   local difference = packet.port[0] - packet.port[1]
   local side = rshift(difference, 31)
@@ -165,7 +166,28 @@ local function find(packet)
     index = probe(old_slots, old_mask, hash, packet, a, z, side)
     if index ~= 0 then return index end
   end
+  if only_look then return 0 end
   return add_row(hash, packet, a, z, side)
+end
+
+-- Reads an address of a flow key into four words in network order; false when it is none.
+local function read_address(text, family, words)
+  local digits = family == 4 and text:gsub("%.", "") or text
+  if #digits ~= (family == 4 and 8 or 32) or digits:find("%X") then return false end
+  local bytes = cast(layouts.bytes_ptr_t, words)
+  for at = 0, #digits / 2 - 1 do bytes[at] = tonumber(digits:sub(at * 2 + 1, at * 2 + 2), 16) end
+  return true
+end
+
+-- The row of a flow key, 0 when there is none, and 1 when A of the key is Z of the row.
+function M.find_key(key)
+  local proto, letter, a, port_a, z, port_z = key:match("^(%x%x)([AB]):([%x.]+):p%-(%x%x%x%x)_([%x.]+):p%-(%x%x%x%x)$")
+  local family = letter == "A" and 4 or 6
+  local packet = layouts.packet_t()
+  if not proto or not read_address(a, family, packet.ip) or not read_address(z, family, packet.ip + 4) then return 0, 0 end
+  packet.family, packet.proto = family, tonumber(proto, 16)
+  packet.port[0], packet.port[1] = tonumber(port_a, 16), tonumber(port_z, 16)
+  return find(packet, true), packet.side
 end
 
 -- Counts a packet of `wire` bytes to its flow and returns the row, or 0 when the table is full.

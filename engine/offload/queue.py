@@ -16,15 +16,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from engine.offload.counts import TaskCounts
 from engine.offload.files import GIVEN_UP, coalesces, in_thread, operate, operate_run, touched_by_run
 from engine.offload.held_packs import HeldPacks
+from engine.offload.lane import Lane, LaneUser
 from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
+from engine.values.histogram import Histogram
 from engine.values.stats import AsyncStats, WorkerStats
 
 if TYPE_CHECKING:
@@ -59,11 +62,13 @@ class TaskQueue:
         log: Callable[[int, bytes], None],
         make_worker: Callable[[WorkerSetup, Callable[..., Any]], Worker] = LuaWorker,
         on_quick: Callable[[int, bool], None] = lambda _code, _is_quick: None,
+        lane_user: LaneUser | None = None,
         stuck_limit: int = 16,
         limit: int = sys.maxsize,
     ) -> None:
         """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop.
 
+        `lane_user` is the script's state, if quick tasks may go by a lane.
         `limit` is how many unfinished tasks the script's side allows: beyond half of it the queue is `half_full`.
         """
         self.name = name
@@ -86,11 +91,17 @@ class TaskQueue:
         self._idle_slots: list[Slot] = []
         self._lingering: list[Slot] = []
         self._slots: set[Slot] = set()
+        self._lane_user = lane_user
+        self._lane: Lane | None = None
+        self._lane_slot: Slot | None = None  # the one that serves it
+        self._lane_called = False  # a run was started or woken for it, and is not there yet
+        self._lane_seen = (0.0, 0)  # packs taken and place in the last one at the last look
         self._held_packs = HeldPacks(
             gate.loop,
             self._lock,
             self._slots,
-            someone_is_idle=lambda: self._running < self.workers or bool(self._lingering),
+            before_look=self._look_at_server,
+            someone_is_idle=self._someone_is_idle,
             more_may_come=lambda: bool(self._ready),
             give=lambda outcomes: gate.give(self, outcomes),
             put_back=self._put_back,
@@ -141,12 +152,15 @@ class TaskQueue:
         """Counts at this moment."""
         closing = self._still_closing()
         with self._lock:
-            running = {slot for slot in self._slots if not slot.lingers}
+            self._count_lane()
+            lane_waits = self._lane.waits() if self._lane is not None else Histogram()
+            running = {slot for slot in self._slots if not (slot.lingers or self._is_idle_server(slot))}
             slots = (*self._idle_slots, *self._slots)
             workers = [(each.worker, "running" if each in running else "idle") for each in slots if each.worker]
             workers += [(worker, "stuck") for worker in closing]
             runs = [worker.run_times() for worker, _ in workers]
-            return self._counts.stats(len(closing), tuple(_worker_stats(*each) for each in workers), runs)
+            stats = self._counts.stats(len(closing), tuple(_worker_stats(*each) for each in workers), runs)
+        return replace(stats, waits=stats.waits + lane_waits)
 
     def _still_closing(self) -> list[Worker]:
         """The workers that were asked to end and have not; those that have are forgotten."""
@@ -164,6 +178,11 @@ class TaskQueue:
         while True:
             self._refuse_beyond_stuck()
             with self._lock:
+                if self._lane is not None and self._lane.is_busy:
+                    if self._ready:
+                        self._take_lane_back()
+                    else:
+                        self._call_server()
                 if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
                 head = self._ready[0]
@@ -186,12 +205,117 @@ class TaskQueue:
 
     def _wake_one(self) -> bool:
         """Let a run that waits for more go on. Under the lock."""
-        if not self._lingering:
+        if self._lingering:
+            slot = self._lingering.pop()
+            slot.lingers = False
+            slot.wake.release()
+        elif self._lane_slot is not None and self._is_idle_server(self._lane_slot):
+            slot = self._lane_slot
+            self._take_lane_back()
+        else:
             return False
-        slot = self._lingering.pop()
-        slot.lingers, slot.fresh = False, True
+        slot.fresh = True
         self._starting += 1
-        slot.wake.release()
+        return True
+
+    def _someone_is_idle(self) -> bool:
+        if self._running < self.workers or self._lingering:
+            return True
+        return self._lane_slot is not None and self._is_idle_server(self._lane_slot)
+
+    # ---- the lane
+
+    def _is_idle_server(self, slot: Slot) -> bool:
+        return slot is self._lane_slot and self._lane is not None and not self._lane.is_busy
+
+    def look_at_lane(self) -> None:
+        """See to what the script's side posted, after its outbox was taken."""
+        lane = self._lane
+        if lane is None:
+            return
+        if lane.is_busy or lane.has_news:
+            with self._lock:
+                self._count_lane()
+            if self._lane_slot is None:
+                self._gate.pump_soon(self)
+            self._held_packs.look_later()
+            self._gate.look_at_marks()
+        self._open_lane()
+
+    def _open_lane(self) -> None:
+        """Open the lane if all that was called has begun. While the outbox of the script's side is empty."""
+        lane = self._lane
+        if lane is None or lane.is_open or self._ready or self._pack is not None or self._blocked:
+            return
+        lane.open()
+
+    def _count_lane(self) -> None:
+        if self._lane is not None:
+            posted, taken = self._lane.news()
+            self._counts.enter(posted)
+            self._counts.take_many(taken)
+
+    def _call_server(self) -> None:
+        """Have a run come for the lane. If all are at work, the first that has done takes it. Under the lock."""
+        if self._lane_slot is not None or self._lane_called:
+            return
+        if self._wake_one():
+            self._lane_called = True
+        elif self._running < self.workers:
+            self._lane_called = True
+            self._starting += 1
+            self._running += 1
+            self._start_worker()
+
+    def _make_lane(self) -> None:
+        if self._lane is None and self._lane_user is not None and not self._given_up.is_set():
+            self._lane = Lane(self._gate.loop, lambda: self._gate.bring(self, self._settle_lane))
+            self._lane_user.use(self._lane.address)
+
+    def _settle_lane(self) -> None:
+        """Have the outcomes fetched that came by the lane."""
+        assert self._lane is not None
+        if self._lane_user is None:
+            with self._lock:
+                outcomes = self._lane_outcomes()
+            self.settle(outcomes)
+            return
+        self._lane_user.fetch()
+        self._counts.complete(self._lane.fetched())
+
+    def _lane_outcomes(self) -> list[Outcome]:
+        """What came by the lane. On any thread, under the lock."""
+        if self._lane is None:
+            return []
+        outcomes, tasks = self._lane.take_outcomes()
+        return [_of_lane(tasks, outcomes)] if tasks else []
+
+    def _take_lane_back(self) -> None:
+        """Make ordinary tasks of what is on the lane. Under the lock."""
+        if self._lane is None:
+            return
+        self._count_lane()
+        slot, self._lane_slot = self._lane_slot, None
+        current, rest = self._lane.take_back()
+        self._ready.extendleft(reversed(rest))
+        if current is None:
+            return
+        assert slot is not None and slot.worker is not None
+        slot.holding[current.id] = current
+        slot.taken, slot.seen = (0, 0), (current.id, slot.worker.place())
+        if self.workers > 1:
+            self._pack = current
+
+    def _look_at_server(self) -> bool:
+        """A server that is at the same task as at the last look is held up by it. Whether there is one at work."""
+        if self._lane is None or self._lane_slot is None or not self._lane.is_busy:
+            return False
+        assert self._lane_slot.worker is not None
+        seen = self._lane.taken, self._lane_slot.worker.place()
+        if seen == self._lane_seen:
+            self._take_lane_back()
+            self._gate.pump_soon(self)
+        self._lane_seen = seen
         return True
 
     def _refuse_beyond_stuck(self) -> None:
@@ -199,6 +323,7 @@ class TaskQueue:
         if len(self._closing) < self._stuck_limit or len(self._still_closing()) < self._stuck_limit:
             return
         with self._lock:
+            self._take_lane_back()
             refused = self._draw_lua_tasks()
         if refused:
             message = f"no worker is left: {self._stuck_limit} threads are stuck in tasks past their timeout".encode()
@@ -220,6 +345,7 @@ class TaskQueue:
             return
         self._slots.discard(slot)
         self._running -= 1
+        self._lane_called = False
         if slot.fresh:
             slot.fresh = False
             self._starting -= 1
@@ -234,6 +360,7 @@ class TaskQueue:
         assert slot.worker is not None
         slot.worker.executor.submit(slot.worker.reset)
         with self._lock:  # a state that can't be built fails what it would have drawn, or it were tried for ever
+            self._take_lane_back()
             held = list(slot.holding.values()) or self._draw_lua_tasks()
             slot.holding.clear()
             slot.seen, slot.taken = None, (0, 0)
@@ -286,6 +413,9 @@ class TaskQueue:
                 self._starting -= slot.fresh
                 slot.fresh = False
                 chunk = self._draw(lua=True)
+                if not chunk and self._lane is not None and self._lane_slot is None and self._lane.is_wanted:
+                    self._lane_slot, self._lane_called = slot, False
+                    return self._lane.serve()
                 if chunk and chunk[0].is_lua:
                     slot.holding.update((task.id, task) for task in chunk)
                 slot.lingers = not chunk
@@ -392,12 +522,12 @@ class TaskQueue:
 
     def _take_results(self, slot: Slot, flat: tuple[Any, ...]) -> None:
         """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""
-        outcomes: list[Outcome] = []
         failures: list[tuple[bytes, bytes]] = []
         with self._lock:
+            outcomes = self._lane_outcomes() if slot is self._lane_slot else []
             for task_id, status, value, trace in zip(*[iter(flat)] * 4, strict=True):
                 if status == Status.QUICK_CODE:
-                    self._gate.call_threadsafe(self._on_quick, task_id, value)
+                    self._gate.call_threadsafe(self._learn_quick, task_id, value)
                 elif status == Status.FAILED_IN_PACK:
                     failures.append((value, trace or b""))
                 elif status == Status.PART:
@@ -412,6 +542,11 @@ class TaskQueue:
             if outcomes:
                 self._gate.give(self, outcomes)
 
+    def _learn_quick(self, code: int, is_quick: bool) -> None:
+        self._on_quick(code, is_quick)
+        if is_quick:
+            self._make_lane()
+
     def _is_over_its_time(self, task: Task) -> bool:
         """Whether a worker with strict timeouts has ended a task, or it failed as late as that."""
         over = task.timeout and time.monotonic() - task.started >= task.timeout
@@ -421,6 +556,9 @@ class TaskQueue:
         self, slot: Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
     ) -> list[Outcome]:
         """A part of a pack, less what was taken of it already."""
+        if slot is self._lane_slot and self._lane is not None:
+            self._lane.note_given(count)
+            return [_of_lane(count, value, failures)] if count else []
         taken_count, taken_bytes = slot.taken
         slot.taken = (0, 0)
         if task_id not in slot.holding or not (count > taken_count or failures):
@@ -477,6 +615,8 @@ class TaskQueue:
 
     def _orphan(self, slot: Slot) -> None:
         with self._lock:
+            if slot is self._lane_slot:
+                self._take_lane_back()
             slot.orphaned = True
             for task in slot.holding.values():
                 self._all_begun(task)
@@ -495,6 +635,7 @@ class TaskQueue:
 
     def settle(self, outcomes: list[Outcome]) -> None:
         """Take outcomes that workers and operations gave; late ones of settled tasks are dropped and counted."""
+        self._open_lane()
         fresh = [outcome for outcome in outcomes if outcome.task.phase is not Phase.SETTLED]
         if len(fresh) != len(outcomes):
             self._counts.late += sum(each.tasks for each in outcomes if each.task.phase is Phase.SETTLED)
@@ -520,6 +661,7 @@ class TaskQueue:
             settled(outcomes)
 
         self._deliver = drop
+        self._lane_user = None
 
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
@@ -533,12 +675,15 @@ class TaskQueue:
 
     def _abandon(self) -> None:
         with self._lock:
+            given = self._lane_outcomes()
+            self._take_lane_back()
             lost: list[Task] = [*self._ready, *self._operations]
             self._counts.drop(self._ready)
             self._ready.clear()
             busy = [slot for slot in self._slots if slot.holding]
             for slot in busy:
                 lost.extend(slot.holding.values())
+        self.settle(given)
         for slot in busy:
             self._orphan(slot)
         self._settle(
@@ -551,6 +696,10 @@ class TaskQueue:
 
     def close(self) -> list[WorkerThread]:
         """Ask all workers to end, when all tasks are settled. Gives their threads, to wait for."""
+        if self._lane is not None:
+            with self._lock:
+                self._lane.close()
+                self._lane_slot = None
         for slot in (*self._idle_slots, *self._slots):
             slot.orphaned = True
             if slot.worker is not None:
@@ -571,6 +720,11 @@ def _of_operation(task: Task, wrong: str | None) -> Outcome:
     if wrong == GIVEN_UP:
         return Outcome(task, Status.ABANDONED)
     return Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))
+
+
+def _of_lane(tasks: int, outcomes: bytes, failures: tuple[tuple[bytes, bytes], ...] = ()) -> Outcome:
+    task = Task(0, 0, "pack", size=tasks, phase=Phase.RUNNING)
+    return Outcome(task, Status.PART, outcomes, failures=failures, tasks=tasks)
 
 
 def _late_results(outcome: Outcome) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 _KEY = re.compile(
     r"(?P<protocol>[0-9A-F]{2})[ABCD]:(?P<a_ip>[0-9A-F.]+):(?P<a_port>p-[0-9A-F]{4})"
     r"_(?P<z_ip>[0-9A-F.]+):(?P<z_port>p-[0-9A-F]{4})(?:_.*)?"
 )
+
+PROTOCOL_NAMES: Final = {6: "tcp", 17: "udp", 132: "sctp"}
+"""Names of those IP protocols whose flows have ports."""
 
 
 class Endpoints(NamedTuple):
