@@ -13,14 +13,14 @@ GROUP_TOTALS = "SYS:GROUP_TOTALS"
 class MeterType(IntEnum):
     """How the samples of a meter become its value in a window (`T.K.vartype`, spec 4.2)."""
 
-    COUNTER = 1
-    RATE_COUNTER = 2
-    GAUGE = 4
-    RUNNING_COUNTER = 5
-    AVERAGE = 6
-    DELTA_RATE_COUNTER = 7
-    MAXIMUM = 8
-    MINIMUM = 9
+    COUNTER = 2
+    RATE_COUNTER = 4
+    GAUGE = 5
+    RUNNING_COUNTER = 8
+    AVERAGE = 9
+    DELTA_RATE_COUNTER = 10
+    MAXIMUM = 11
+    MINIMUM = 12
 
 
 @dataclass(frozen=True, slots=True)
