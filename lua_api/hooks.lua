@@ -5,7 +5,7 @@ local from_key = require("offpath.flowid").from_key
 local from_block = require("offpath.httpheader").from_block
 local from_string = require("offpath.buffer").from_string
 local resource = require("offpath.resource")
-local alert = require("offpath.alert")
+local items = require("offpath.flushitems")
 
 local floor = math.floor
 
@@ -61,20 +61,40 @@ M.flowmonitor = {
   end,
 }
 
-M.resource_monitor = {
+-- Begin and end of a flush, and the metronome: the same in all backend types (spec 2.1).
+local function at_time(fn, engine, time) return fn(engine, floor(time)) end
+
+local function with_cycle(hooks)
+  hooks.onbeginflush, hooks.onendflush = at_time, at_time
+  hooks.onmetronome = function(fn, engine, time, count, interval) return fn(engine, floor(time), count, interval) end
+  return hooks
+end
+
+M.resource_monitor = with_cycle({
   onnewresource = function(fn, engine, time, flow, uri, label)
     return fn(engine, resource.new({ time = time, flow = flow, uri = uri, contents = label }))
   end,
-}
+})
 
-M.alert_monitor = {
-  onnewalert = function(fn, engine, time, flow, sigid, classification, priority, message, status)
-    return fn(engine, alert.new({
-      time = time, flow = flow, sigid = sigid, classification = classification, priority = priority, message = message,
-      status = status,
-    }))
-  end,
-}
+M.alert_monitor = with_cycle({
+  onnewalert = function(fn, engine, time, ...) return fn(engine, items.alert(...)) end,
+})
+
+M.fts_monitor = with_cycle({
+  onnewfts = function(fn, engine, _, ...) return fn(engine, items.document(...)) end,
+})
+
+local function with_flow(fn, engine, _, ...) return fn(engine, items.flow(...)) end
+
+M.sg_monitor = with_cycle({ onnewflow = with_flow, onupdate = with_flow, onterminate = with_flow })
+
+M.cg_monitor = with_cycle({
+  onbegintopperflush = function(fn, engine, time, meter) return fn(engine, floor(time), meter) end,
+  onendtopperflush = function(fn, engine, _, meter) return fn(engine, meter) end,
+})
+
+M.engine_monitor = with_cycle({})
+M.flowtracker = with_cycle({})
 
 M.packet_storage = {
   filter = function(fn, engine, time, flow)

@@ -17,6 +17,8 @@ local protocols = require("offpath.protocols")
 local storage = require("offpath.storage")
 local flowkey = require("offpath.flowkey")
 local inputfilter = require("offpath.inputfilter")
+local flushkeys = require("offpath.flushkeys")
+local flushitems = require("offpath.flushitems")
 local JSON = require("JSON")
 
 local xpcall, type, tostring = xpcall, type, tostring
@@ -72,6 +74,7 @@ function M.start(settings)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
   local plugin, block, block_name, hooks, feed, ask_storage, show_storage = nil, nil, nil, nil, nil, nil, nil
+  local run_keys, run_items, run_metrics
 
   -- Calls a function of the script. True and its result, or false, after the failure was put into the outbox.
   local function guarded(name, fn, ...)
@@ -119,6 +122,12 @@ function M.start(settings)
       if type(each) == "string" then groups[#groups + 1] = each end
     end
     return JSON:encode(groups)
+  end
+
+  -- The numbers and texts of `control` of a block, as JSON (spec 2.9).
+  function host_end.control(name)
+    local control = plugin[name].control
+    return JSON:encode(type(control) == "table" and shapes(control) or {})
   end
 
   -- Chooses the block whose hooks this state runs; "" for a script without one.
@@ -229,6 +238,30 @@ function M.start(settings)
   function host_end.ask_storage(address, count) return ask_storage(address, count) end
 
   function host_end.show_storage(...) show_storage(...) end
+
+  -- A filter that returned no boolean is named once; it counts as true (spec 2.1).
+  local complained = {}
+  local function complain(hook)
+    if complained[hook] then return end
+    complained[hook] = true
+    context.log("WARN", ("%s.%s returned no boolean, which counts as true"):format(block_name, hook))
+  end
+
+  -- Hooks of a counter group monitor over many keys (flushkeys.lua), and of the other monitors over items (flushitems.lua).
+  function host_end.flush_keys(...)
+    run_keys = run_keys or flushkeys.start(context, block, complain)
+    return run_keys(...)
+  end
+
+  function host_end.flush_items(...)
+    if not run_items then run_items = flushitems.start(context, block, block_name, complain) end
+    return run_items(...)
+  end
+
+  function host_end.flow_metrics(...)
+    if not run_metrics then run_metrics = select(2, flushitems.start(context, block, block_name, complain)) end
+    return run_metrics(...)
+  end
 
   -- Calls onevent for each event of a batch. The places of those that raised, as many results.
   function host_end.events(time, topic, ...)

@@ -25,6 +25,7 @@ from engine.plugins.filex import FilexVotes
 from engine.plugins.plugin import Plugin
 from engine.plugins.reassembly import ReassemblyHandlers
 from engine.values.config import Config
+from engine.values.records import Document
 from engine.values.stats import DnsStats, HttpStats, QuicStats, TlsStats
 
 
@@ -73,6 +74,7 @@ class Analysis:
         ramfs: Callable[[], Ramfs],
         warn: Callable[[Plugin, str], None],
         resource: TakeResource,
+        document: Callable[[Document], None],
         store: PacketStore,
     ) -> None:
         """`plugins` is the live list of the engine; `warn(plugin, text)` takes warnings about votes."""
@@ -83,6 +85,7 @@ class Analysis:
         self._ramfs = ramfs
         self._warn = warn
         self._resource = resource
+        self._document = document
         self._dns, self._tls, self._quic = DnsReader(config.limits), TlsReader(config.limits), QuicReader()
         self._documents = itertools.count(1)
         self._handlers = ReassemblyHandlers((), warn)
@@ -99,6 +102,7 @@ class Analysis:
             attributes,
             self._bus.publish,
             self._resource,
+            self._document,
             self._documents,
         )
         wants = findings.wants

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from engine.plugins.plugin import FAILED, Plugin
-from engine.values.records import Alert, Resource
+from engine.values.records import Resource
 from engine.values.stats import MessageStats
 from engine.vm.state import text
 
@@ -43,16 +43,10 @@ class Deliveries:
                 continue
             self._put(_Delivery(plugin, "onmessage", 0.0, (message_id, message)))
 
-    def alert(self, plugins: Iterable[Plugin], alert: Alert, raw: tuple[bytes, ...]) -> None:
-        """Show a new alert to the monitors of its group. `raw`: flow, sigid, classification, message, status."""
-        flow, sigid, classification, message, status = raw
-        arguments = (flow or None, sigid, classification, alert.priority, message, status)
-        self._monitors(plugins, "onnewalert", alert.group, alert.time, arguments)
-
     def resource(self, plugins: Iterable[Plugin], resource: Resource, raw: tuple[bytes, ...]) -> None:
         """Show a new resource to the monitors of its group. `raw`: flow, uri, contents."""
         flow, uri, contents = raw
-        self._monitors(plugins, "onnewresource", resource.group, resource.time, (flow or None, uri, contents))
+        self.monitors(plugins, "onnewresource", resource.group, resource.time, (flow or None, uri, contents))
 
     def attribute(self, plugins: Iterable[Plugin], poster: Plugin, time: float, raw: tuple[bytes, ...]) -> None:
         """Show an attribute that a script gave to a flow to the other plugins. `raw`: flow, name, value."""
@@ -67,9 +61,10 @@ class Deliveries:
             if hook in plugin.hooks:
                 self._put(_Delivery(plugin, hook, time, arguments))
 
-    def _monitors(
+    def monitors(
         self, plugins: Iterable[Plugin], hook: str, group: str, time: float, arguments: tuple[Any, ...]
     ) -> None:
+        """Call a hook of every plugin that has it and is attached to a group."""
         for plugin in plugins:
             if hook in plugin.hooks and plugin.group == group:
                 self._put(_Delivery(plugin, hook, time, arguments))

@@ -10,11 +10,13 @@ from engine.capture.ramfs import Ramfs
 from engine.offload import Task
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.flowcounters import FlowBook, Flows
+from engine.pipeline.held import ALERTS, DOCUMENTS, RESOURCES, ItemKind, alert_fields, document_fields
 from engine.pipeline.records import RecordBus
+from engine.pipeline.slowpath import SlowPath
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
 from engine.values.flowkeys import endpoints
-from engine.values.records import Alert, Edge, FlowUpdate, KeyInfo, Resource
+from engine.values.records import Alert, Document, Edge, FlowUpdate, KeyInfo, Resource
 from engine.vm.state import text
 from lua_api import Effect
 
@@ -41,6 +43,7 @@ class Effects:
         plugins: Sequence[Plugin],
         on_error: Callable[[Plugin, str, str, str], None],
         flows: Flows,
+        slow: SlowPath,
     ) -> None:
         """`on_error(plugin, hook, message, traceback)`; `plugins` is the live list of the engine."""
         self._bus = bus
@@ -49,7 +52,9 @@ class Effects:
         self._ramfs = ramfs
         self._plugins = plugins
         self._on_error = on_error
+        self._slow = slow
         self.flows = FlowBook(bus, counters, deliveries, plugins, flows)
+        self.flows.sessions = slow.sessions
         self._extra: dict[str, str | int] = {}
         self.give_up: Callable[[Plugin, bytes], None] = lambda _plugin, _flow: None
         """Hears of connections that a plugin wants no more bytes of."""
@@ -89,7 +94,9 @@ class Effects:
         self._on_error(plugin, text(hook), text(message), text(traceback or b""))
 
     def _counter(self, _plugin: Plugin, group: bytes, key: bytes, meter: float, value: float) -> None:
-        self._counters.add(text(group), text(key), int(meter), value)
+        group_guid, key_text, number = text(group), text(key), int(meter)
+        self._counters.add(group_guid, key_text, number, value)
+        self._slow.counted(group_guid, key_text, number, value)
 
     def _key_info(self, _plugin: Plugin, group: bytes, key: bytes, name: bytes, value: bytes) -> None:
         self._bus.publish(KeyInfo(text(group), text(key), text(name), text(value)))
@@ -120,8 +127,8 @@ class Effects:
             extra=self._extra,
         )
         self._extra = {}
-        self._bus.publish(alert)
-        self._deliveries.alert(self._plugins, alert, (flow, sigid, classification, message, status))
+        self._publish(ALERTS, alert)
+        self._deliveries.monitors(self._plugins, "onnewalert", alert.group, time, alert_fields(alert))
 
     def _resource(self, plugin: Plugin, time: float, group: bytes, flow: bytes, uri: bytes, contents: bytes) -> None:
         resource = Resource(text(group), text(flow), text(uri), text(contents), plugin.script, time)
@@ -130,8 +137,18 @@ class Effects:
     def take_resource(self, resource: Resource, raw: tuple[bytes, ...]) -> None:
         """Publish a resource and show it to monitors; `raw` is its flow, uri and contents."""
         self.resources += 1
-        self._bus.publish(resource)
+        self._publish(RESOURCES, resource)
         self._deliveries.resource(self._plugins, resource, raw)
+
+    def take_document(self, document: Document) -> None:
+        """Publish a document and show it to monitors."""
+        self._publish(DOCUMENTS, document)
+        self._deliveries.monitors(self._plugins, "onnewfts", document.group, document.time, document_fields(document))
+
+    def _publish(self, kind: ItemKind, record: Alert | Resource | Document) -> None:
+        """Now, or when it is flushed, if monitors vote on it."""
+        if not self._slow.held.hold(kind, record):
+            self._bus.publish(record)
 
     def _flow_update(self, plugin: Plugin, time: float, flow: bytes, name: bytes, value: bytes) -> None:
         update = FlowUpdate(text(flow), text(name), text(value), plugin.script, time)

@@ -18,11 +18,13 @@ from engine.pipeline.analysis import Analysis
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
+from engine.pipeline.flush_slices import Slices
 from engine.pipeline.logs import ScriptLog
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.reader import CaptureReader
 from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
+from engine.pipeline.slowpath import SlowPath
 from engine.pipeline.storage import PacketStore
 from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
@@ -33,6 +35,7 @@ from engine.values.errors import EngineClosedError, EngineError, ScriptError, Sc
 from engine.values.records import Summary
 from engine.values.sources import Script, Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
+from engine.values.windows import Window
 from engine.vm.state import require_luajit, text
 
 _EMIT_SLICE = 256  # events between two looks at the time
@@ -68,11 +71,27 @@ class Engine:
         self._ramfs_directory: Ramfs | None = None
         self._store = PacketStore(self.config, self._plugins, self._log.write)
         self._reader = CaptureReader(self.config, self._plugins, self._packets, self._store, self._warn_of_source)
+        slices = Slices(self.config.slice_seconds, self._take, self._relieve)
+        self._slow = SlowPath(self.config, self._plugins, self._bus, slices, self._warn, self._reader.flows)
         self._effects = effects = Effects(
-            self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error, self._reader
+            self._bus,
+            self._counters,
+            self._deliveries,
+            self._ramfs,
+            self._plugins,
+            self._script_error,
+            self._reader,
+            self._slow,
         )
         self._analysis = Analysis(
-            self.config, self._bus, self._plugins, self._ramfs, self._warn, effects.take_resource, self._store
+            self.config,
+            self._bus,
+            self._plugins,
+            self._ramfs,
+            self._warn,
+            effects.take_resource,
+            effects.take_document,
+            self._store,
         )
         effects.give_up = self._analysis.give_up
         self._gate: Gate | None = None
@@ -81,6 +100,7 @@ class Engine:
         self._stopping = self._hurried = False
         self._run_over = asyncio.Event()
         self._run_over.set()
+        self._keeps_time = False
         self._yielded = 0.0
         self._tasks = AsyncStats()
         self._final_plugin_stats: tuple[PluginStats, ...] = ()
@@ -117,7 +137,20 @@ class Engine:
             on_error=self._script_error,
             start_soon=group.start_soon,
             admit=self._packets.admit,
+            changed=self._plugins_changed,
         )
+
+    def _plugins_changed(self) -> None:
+        self._door.plugins_changed()
+        self._slow.plugins_changed()
+        if (
+            not self._keeps_time
+            and self._group is not None
+            and any(each.block.side == "backend" for each in self._plugins)
+        ):
+            self._keeps_time = True
+            self._group.start_soon(self._keep_time)
+        self._wake()
 
     async def _load_all(self) -> None:
         errors = []
@@ -160,6 +193,9 @@ class Engine:
         gate = self._gate
         if drain_seconds:
             await self._finish_work(drain_seconds)
+            if not self._hurried:
+                await self._slow.finish(self._clock.now())
+                await self._finish_work(drain_seconds)
         self._stopping = True
         gate.abandon()
         await self._run_over.wait()
@@ -180,6 +216,7 @@ class Engine:
         self._door.plugins_changed()
         self.discard_files()
         self._gate = None
+        self._slow.release()
         self._publish_counters()
         self._bus.publish(self._summary())
         await self._bus.close()
@@ -207,8 +244,6 @@ class Engine:
         except ScriptLoadError as exc:
             self._log.error(exc)
             raise
-        self._door.plugins_changed()
-        self._wake()
         return blocks
 
     async def unload(self, script: str | Path) -> None:
@@ -218,9 +253,34 @@ class Engine:
         """
         self._running("unload a script")
         self._roster.unload(Path(script).name)
-        self._door.plugins_changed()
-        self._wake()
         await self._bus.flush()
+
+    async def reload(self, script: str | Path) -> tuple[str, ...]:
+        """Put the backend blocks of a script's new version in place of the old ones; names of those that run now.
+
+        Frontend blocks stay as they are (spec 1.6). A version that fails to load, or whose file is gone, is another
+        matter: the first raises `ScriptLoadError`, is logged, and leaves the old blocks running; the second ends them.
+        """
+        self._running("reload a script")
+        try:
+            blocks = self._roster.reload(script)
+        except ScriptLoadError as exc:
+            self._log.error(exc)
+            raise
+        await self._bus.flush()
+        return blocks
+
+    # ---- windows
+
+    async def flush(self, window: Window) -> None:
+        """Run a flush cycle of the slow path over a window, and over what was published since the last one."""
+        self._running("flush a window")
+        self._roster.learn_groups({group.group.guid: group.group.name for group in window.groups})
+        await self._slow.flush(window)
+
+    def on_kept(self, take: Callable[[Window], None]) -> None:
+        """Have `take(window)` called with what each flush kept of its window."""
+        self._slow.flusher.kept.append(take)
 
     # ---- events
 
@@ -292,11 +352,15 @@ class Engine:
             await self.load(source.path)
         reader = self._reader
         reader.begin(source, self._analysis.begin)
+        await self._slow.finish(self._clock.now())
         self._effects.flows.begin()
+        self._slow.begin()
         self._run_over.clear()
         try:
             await reader.read(self._clock.follow, self._breathe)
             await self._effects.flows.flush(reader.flows(), self._breathe)
+            await self._settle()
+            await self._slow.finish(self._clock.now())
             await self._settle()
             self._publish_counters()
             await self._bus.flush()
@@ -306,6 +370,7 @@ class Engine:
             reader.close_source()
             self._take_batch()
             self._clock.release()
+            self._slow.begin()
             self._run_over.set()
             self._wake()
 
@@ -337,6 +402,8 @@ class Engine:
         neither loses tasks nor fills the memory.
         """
         self._take_batch()
+        if self._reader.has_begun and self._slow.is_due(now := self._clock.now()):
+            await self._slow.follow(now)
         await self._work_some()
         await self._bus.flush()
         if time.monotonic() - self._yielded > self.config.slice_seconds:
@@ -353,6 +420,24 @@ class Engine:
         return ramfs is not None and gate.pending > 0 and ramfs.held_bytes > self.config.ramfs_bytes
 
     # ---- work that hooks caused
+
+    def _take(self, plugin: Plugin) -> None:
+        self._effects.take(plugin)
+
+    async def _relieve(self) -> None:
+        """In the middle of a flush: what its hooks caused is handled before it is too much."""
+        if self._deliveries.pending:
+            await self._work_some()
+        while self._gate is not None and self._gate.half_full and not self._stopping:
+            await self._gate.progress()
+
+    async def _keep_time(self) -> None:
+        """While no source is read, stream time is the wall's."""
+        while True:
+            await self._run_over.wait()
+            await asyncio.sleep(1 - self._clock.now() % 1)
+            if not self._reader.active and not self._stopping:
+                await self._slow.follow(self._clock.now())
 
     def _take_all(self, plugins: Iterable[Plugin]) -> None:
         for plugin in tuple(plugins):
@@ -467,6 +552,7 @@ class Engine:
             tasks=gate.stats() if gate else self._tasks,
             records=self._bus.stats(),
             store=self._store.stats(),
+            flush=self._slow.stats(),
             flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,

@@ -52,14 +52,15 @@ class Wants:
 
 def wants_of(bus: RecordBus, plugins: Sequence[Plugin], attributes: Attributes) -> Wants:
     """What subscribers, sinks and plugins want now."""
-    monitors = [plugin for plugin in plugins if "onnewresource" in plugin.hooks]
+    monitors = [plugin for plugin in plugins if plugin.block.name == "resource_monitor" and plugin.hooks]
+    reads_documents = any(plugin.block.name == "fts_monitor" and plugin.hooks for plugin in plugins)
     return Wants(
         attributes=attributes.wanted,
         dns=bus.wants("dns"),
         tls=bus.wants("tls"),
         http=bus.wants("http"),
         files=bus.wants("file"),
-        documents=bus.subscribed("document"),
+        documents=bus.subscribed("document") or reads_documents,
         resources=frozenset(plugin.group for plugin in monitors),
     )
 
@@ -73,13 +74,15 @@ class Findings:
         attributes: Attributes,
         publish: Callable[[Record], None],
         resource: TakeResource,
+        document: Callable[[Document], None],
         ids: Iterator[int],
     ) -> None:
-        """`ids` are numbers for documents."""
+        """`resource` and `document` take those; `ids` are numbers for documents."""
         self.wants = wants
         self.attributes = attributes
         self.publish = publish
         self._resource = resource
+        self._document = document
         self._ids = ids
 
     def resource(self, group: str, flow: bytes, uri: str, contents: str, time: float) -> None:
@@ -89,7 +92,7 @@ class Findings:
 
     def document(self, group: str, flow: bytes, text: str, time: float) -> None:
         """A document."""
-        self.publish(Document(group, flow.decode(), f"{next(self._ids):x}", text, time))
+        self._document(Document(group, flow.decode(), f"{next(self._ids):x}", text, time))
 
 
 def _bytes(text: str) -> bytes:

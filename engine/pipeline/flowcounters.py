@@ -23,6 +23,14 @@ _SETUP_RTT = 6  # the one meter that is no sum
 _OUT, _IN = 1, 2
 
 
+class Sessions(Protocol):
+    """Who hears of flows that are over."""
+
+    @property
+    def wanted(self) -> bool: ...
+    async def end(self, flow: Flow) -> bool: ...
+
+
 class Flows(Protocol):
     """Where flows are looked up."""
 
@@ -68,6 +76,8 @@ class FlowBook:
         self._notes: dict[str, _Notes] = {}
         self._counting: dict[bytes, dict[_CounterName, FlowBytes | None]] = {}  # by flow; None: it comes later
         self._counters_open = 0
+        self.sessions: Sessions | None = None
+        """Hears of flows that are over, and may hold their records back."""
         self.dropped = 0
         """Updates past the limits."""
 
@@ -170,7 +180,7 @@ class FlowBook:
                 self._end_counters(self._counting.pop(flow, {}), self._look(flow, -1, math.inf))
             await breathe()
         monitors = sum("onnewflowrecord" in plugin.hooks for plugin in self._plugins)
-        if not (monitors or self._bus.wants("flow")):
+        if not (monitors or self._bus.wants("flow") or (self.sessions and self.sessions.wanted)):
             self._notes.clear()
             return
         for records in flows:
@@ -178,17 +188,18 @@ class FlowBook:
             for at in range(0, len(records), size):
                 for record in records[at : at + size]:
                     notes = self._notes.pop(record.id, None)
-                    self._publish(_with_notes(record, notes) if notes else record)
+                    await self._publish(_with_notes(record, notes) if notes else record)
                 await breathe()
         made = [(key, notes) for key, notes in self._notes.items() if notes.meters]
         self._notes.clear()
         for at in range(0, len(made), _SLICE):
             for key, notes in made[at : at + _SLICE]:
-                self._publish(_with_notes(_flow_of(key, notes), notes))
+                await self._publish(_with_notes(_flow_of(key, notes), notes))
             await breathe()
 
-    def _publish(self, flow: Flow) -> None:
-        self._bus.publish(flow)
+    async def _publish(self, flow: Flow) -> None:
+        if self.sessions is None or not self.sessions.wanted or not await self.sessions.end(flow):
+            self._bus.publish(flow)
         values = flow.id.encode(), flow.a_bytes, flow.z_bytes, flow.a_packets, flow.z_packets
         self._deliveries.tell(self._plugins, "onnewflowrecord", flow.end, values)
 

@@ -39,6 +39,11 @@ class CaptureReader:
         """Whether a source is being read."""
         return self._run is not None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether packets have been read of a source."""
+        return self._run is not None and self._run.decode_stats().packets > 0
+
     def begin(self, source: Source, takers: Callable[[], Takers]) -> None:
         """Get ready for a source. `takers()` says what is to be read of it.
 
@@ -93,9 +98,8 @@ class CaptureReader:
         return self._run.failure if self._run is not None else None
 
     def flows(self) -> Iterator[list[Flow]]:
-        """The flow records of the source, some thousand at a time."""
-        assert self._run is not None
-        return self._run.flows()
+        """The flow records of the source, some thousand at a time; none when there is no source."""
+        return self._run.flows() if self._run is not None else iter(())
 
     def close_source(self) -> None:
         """Unfinished bodies end, in hooks, too; then the source is closed and its counts are kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from engine.offload import Gate, LaneUser, Outcome, TaskQueue
 from engine.offload.process import ProcessWorker
 from engine.offload.worker import LuaWorker, WorkerSetup
 from engine.pipeline.logs import ScriptLog
-from engine.plugins.blocks import Side
-from engine.plugins.loader import load_plugins, read_script
+from engine.plugins.attachment import GroupTitles
+from engine.plugins.blocks import BlockType, Side
+from engine.plugins.loader import load_script, read_script
 from engine.plugins.plugin import Plugin, ScriptFile
 from engine.values.config import Config
 from engine.values.errors import EngineError, ScriptLoadError
@@ -42,11 +43,13 @@ class Roster:
         on_error: Callable[[Plugin, str, str, str], None],
         start_soon: Callable[..., object],
         admit: Callable[[Plugin], None],
+        changed: Callable[[], None],
     ) -> None:
         """`take` empties an outbox, `deliver` brings outcomes home, `fetch` those that came by the lane.
 
         `settled` hears of outcomes whose plugin is gone.
-        `admit` hears of each plugin before it is started, and may raise `ScriptLoadError`.
+        `admit` hears of each plugin before it is started, and may raise `ScriptLoadError`; `changed`
+        when the list is another one.
         """
         self._plugins = plugins
         self._config = config
@@ -60,21 +63,77 @@ class Roster:
         self._on_error = on_error
         self._start_soon = start_soon
         self._admit = admit
+        self._changed = changed
+        self._titles = GroupTitles()
+        self._by_title: dict[str, ScriptFile] = {}
         self._warned: dict[Plugin, dict[str, float]] = {}
 
     def load(self, script: str | Path) -> tuple[str, ...]:
         """Load a script and run onload; names of the blocks that run now. Raises `ScriptLoadError`."""
-        file = read_script(script)
-        plugins = load_plugins(file, self._settings, self._log.writer(file.name))
+        return self._start_all(read_script(script))
+
+    def _start_all(
+        self, file: ScriptFile, wanted: Callable[[BlockType, str], bool] = lambda _block, _group: True
+    ) -> tuple[str, ...]:
+        started = []
+        for plugin in self._make(file, wanted):
+            if self._start(plugin, file):
+                self._plugins.append(plugin)
+                started.append(plugin)
+        self._changed()
+        return tuple(plugin.block.name for plugin in started)
+
+    def _make(self, file: ScriptFile, wanted: Callable[[BlockType, str], bool]) -> tuple[Plugin, ...]:
+        loaded = load_script(file, self._settings, self._log.writer(file.name), self._titles, wanted)
         try:
-            for plugin in plugins:
+            for plugin in loaded.plugins:
                 self._admit(plugin)
         except ScriptLoadError:
-            for plugin in plugins:
+            for plugin in loaded.plugins:
                 plugin.close()
             raise
+        self._by_title.pop(file.path, None)
+        if loaded.by_title:
+            self._by_title[file.path] = file
+        return loaded.plugins
+
+    def reload(self, script: str | Path) -> tuple[str, ...]:
+        """Put the backend blocks of a script's new version in place of the old ones, which end after onload of the new.
+
+        Names of the blocks that run now; none when the file is gone. Raises `ScriptLoadError` for a version that does
+        not load, or whose onload raises: then the old blocks go on.
+        """
+        path = Path(script).absolute()
+        old = [plugin for plugin in self._plugins if plugin.path == str(path) and plugin.block.side == "backend"]
+        if not path.exists():
+            self._by_title.pop(str(path), None)
+            self._end(old)
+            return ()
+        file = read_script(path)
+        plugins = self._make(file, lambda block, _group: block.side == "backend")
         started = [plugin for plugin in plugins if self._start(plugin, file)]
+        if len(started) < len(plugins) and any(plugin.failed for plugin in plugins):
+            self._end(started)
+            raise ScriptLoadError(file.name, "onload", "it raised; the version before it goes on")
+        self._plugins.extend(started)
+        self._end(old)
+        self._log.write(
+            file.name, "INFO", f"reloaded: {', '.join(plugin.block.name for plugin in started) or 'nothing'}"
+        )
         return tuple(plugin.block.name for plugin in started)
+
+    def learn_groups(self, counters: Mapping[str, str]) -> None:
+        """Counter groups with these GUIDs and titles are there: monitors that mean them by title are attached."""
+        new = counters.keys() - self._titles.counters.keys()
+        if not new:
+            return
+        self._titles.counters.update(counters)
+        for file in list(self._by_title.values()):
+            there = {(plugin.block.name, plugin.group) for plugin in self._plugins if plugin.path == file.path}
+            self._start_all(
+                file,
+                lambda block, group, there=there: group in new and (block.name, group) not in there,  # type: ignore[misc]
+            )
 
     def _start(self, plugin: Plugin, file: ScriptFile) -> bool:
         plugin.slow_seconds = self._config.slow_hook_seconds
@@ -84,8 +143,8 @@ class Roster:
         plugin.queue = self._make_queue(plugin, file)  # after onload, which may give async_onload its upvalues
         self._take(plugin)
         if answer is True:
-            self._plugins.append(plugin)
             return True
+        plugin.failed = answer is None
         reason = "onload raised" if answer is None else "onload returned false"
         self._log.write(plugin.script, "INFO", f"{plugin.block.name or 'the script'} is disabled: {reason}")
         self._detach(plugin)
@@ -97,11 +156,18 @@ class Roster:
         if not found:
             loaded = ", ".join(sorted({plugin.script for plugin in self._plugins})) or "none"
             raise EngineError(f"{name}: is not loaded, there are: {loaded}")
-        for plugin in found:
+        self._by_title = {path: file for path, file in self._by_title.items() if file.name != name}
+        self._end(found)
+
+    def _end(self, plugins: Iterable[Plugin]) -> None:
+        """Have plugins unload, and take them off the list."""
+        for plugin in plugins:
             plugin.onunload(self._now())
             self._take(plugin)
-            self._plugins.remove(plugin)
+            if plugin in self._plugins:
+                self._plugins.remove(plugin)
             self._detach(plugin)
+        self._changed()
 
     def _detach(self, plugin: Plugin) -> None:
         """Close a plugin's state; its queue goes on until it is empty or the deadline is over."""
@@ -171,6 +237,7 @@ class Roster:
             "configfile": "",
             "domain_configfile": "",
             "queue_limit": config.queue_limit,
+            "countergroups": {title: guid for guid, title in self._titles.counters.items()},
         }
 
     def _slow_hook(self, plugin: Plugin, hook: str, seconds: float) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
+from engine.values.groups import IP_FLOWS
+
 Side = Literal["frontend", "backend"]
 
 
@@ -27,9 +29,14 @@ class BlockType:
     """The hook runs over the frames of a batch."""
     group_field: str = ""
     """The field that names the group of a monitor."""
+    name_fields: tuple[str, str] = ("", "")
+    """Fields that name groups by a part of their title and by a regular expression (spec 1.7)."""
+    default_group: str = ""
+    """The group of a monitor that names none; without one such a monitor is not loaded."""
 
 
-_FLUSH = frozenset({"onbeginflush", "flushfilter", "onflush", "onendflush", "onmetronome"})
+_CYCLE = frozenset({"onbeginflush", "onendflush", "onmetronome"})
+_FLUSH = _CYCLE | {"flushfilter", "onflush"}
 
 BLOCKS: dict[str, BlockType] = {
     block.name: block
@@ -50,19 +57,53 @@ BLOCKS: dict[str, BlockType] = {
         BlockType(
             "resource_monitor",
             "backend",
-            hooks=frozenset({"onnewresource"}),
-            later=_FLUSH,
+            hooks=_FLUSH | {"onnewresource"},
             fields=frozenset({"resource_guid"}),
             group_field="resource_guid",
         ),
         BlockType(
             "alert_monitor",
             "backend",
-            hooks=frozenset({"onnewalert"}),
-            later=_FLUSH,
+            hooks=_FLUSH | {"onnewalert"},
             fields=frozenset({"alert_guid", "alert_name_match", "alert_name_regex"}),
             group_field="alert_guid",
+            name_fields=("alert_name_match", "alert_name_regex"),
         ),
+        BlockType(
+            "fts_monitor",
+            "backend",
+            hooks=_FLUSH | {"onnewfts"},
+            fields=frozenset({"fts_guid"}),
+            group_field="fts_guid",
+        ),
+        BlockType(
+            "cg_monitor",
+            "backend",
+            hooks=_CYCLE
+            | {
+                "onflushfilter",
+                "onflush",
+                "onbegintopperflush",
+                "ontopperflushfilter",
+                "ontopperflush",
+                "onendtopperflush",
+                "onupdate",
+                "onnewkey",
+            },
+            fields=frozenset({"counter_guid", "counter_name_match", "counter_name_regex"}),
+            group_field="counter_guid",
+            name_fields=("counter_name_match", "counter_name_regex"),
+        ),
+        BlockType(
+            "sg_monitor",
+            "backend",
+            hooks=_FLUSH | {"onnewflow", "onupdate", "onterminate"},
+            fields=frozenset({"session_guid"}),
+            group_field="session_guid",
+            default_group=IP_FLOWS,
+        ),
+        BlockType("flowtracker", "backend", hooks=_CYCLE | {"getmetric"}, fields=frozenset({"control"})),
+        BlockType("engine_monitor", "backend", hooks=_CYCLE),
         BlockType(
             "protocol_handler", "frontend", hooks=frozenset({"parselayer"}), fields=frozenset({"control"}), packets=True
         ),
@@ -89,11 +130,6 @@ LATER_BLOCKS = frozenset(
         "alertgroup",
         "resourcegroup",
         "channellistener",
-        "engine_monitor",
-        "cg_monitor",
-        "sg_monitor",
-        "fts_monitor",
-        "flowtracker",
     }
 )
 """Script types of the spec that are not run yet."""

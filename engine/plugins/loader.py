@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.plugins.attachment import GroupTitles, attached_groups, attaches_by_title
 from engine.plugins.blocks import BlockType, Side
 from engine.plugins.description import Description, describe
 from engine.plugins.plugin import Plugin, ScriptFile, ScriptState
@@ -28,25 +29,55 @@ def read_script(path: str | Path) -> ScriptFile:
         raise ScriptLoadError(str(path), "load", exc.strerror or str(exc)) from None
 
 
-def load_plugins(script: ScriptFile, settings: Settings, log: Log) -> list[Plugin]:
-    """The plugins of a script, in the order of the block table. Raises `ScriptLoadError` and leaves nothing behind."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A script whose plugins were made and are not started yet."""
+
+    plugins: tuple[Plugin, ...]
+    """In the order of the block table."""
+    by_title: bool
+    """Groups that are registered later may get instances of their own."""
+
+
+def load_script(
+    script: ScriptFile,
+    settings: Settings,
+    log: Log,
+    titles: GroupTitles,
+    wanted: Callable[[BlockType, str], bool] = lambda _block, _group: True,
+) -> Loaded:
+    """Make the plugins of a script, of those blocks and groups that are wanted.
+
+    Raises `ScriptLoadError` and leaves nothing behind.
+    """
     inspected = ScriptState(script, settings("backend"), log)
     try:
         description = _describe(script.name, inspected)
         for warning in description.warnings:
             log(_WARN, warning.encode())
-        attachments = [(block, group) for block in description.blocks for group in _groups(inspected, block, log)]
+        attachments = [
+            (block, group)
+            for block in description.blocks
+            for group in _groups(inspected, block, titles, log)
+            if wanted(block, group)
+        ]
+        by_title = any(attaches_by_title(inspected, block) for block in description.blocks)
     finally:
         inspected.close()
     plugins: list[Plugin] = []
     try:
         for block, group in attachments:
-            plugins.append(_make(script, description, block, group, settings, log))
+            plugins.append(_make(script, description, block, group, titles, settings, log))
     except BaseException:
         for plugin in plugins:
             plugin.close()
         raise
-    return plugins
+    return Loaded(tuple(plugins), by_title)
+
+
+def load_plugins(script: ScriptFile, settings: Settings, log: Log, titles: GroupTitles | None = None) -> list[Plugin]:
+    """The plugins of a script, in the order of the block table. Raises `ScriptLoadError` and leaves nothing behind."""
+    return list(load_script(script, settings, log, titles or GroupTitles()).plugins)
 
 
 def _describe(script: str, inspected: ScriptState) -> Description:
@@ -56,28 +87,29 @@ def _describe(script: str, inspected: ScriptState) -> Description:
         raise ScriptLoadError(script, "load", f"TrisulPlugin can't be read: {exc}") from exc
 
 
-def _groups(inspected: ScriptState, block: BlockType, log: Log) -> list[str]:
-    """The groups that instances of a block are attached to, each once; one empty name for blocks without groups."""
-    if not block.group_field:
-        return [""]
-    named = json.loads(inspected.groups(block.name, block.group_field).decode("utf-8", "replace"))
-    for error in inspected.errors():
-        log(_ERROR, error.encode())
-    groups = list(dict.fromkeys(group.upper() for group in named or ()))
+def _groups(inspected: ScriptState, block: BlockType, titles: GroupTitles, log: Log) -> list[str]:
+    groups = attached_groups(inspected, block, titles, lambda error: log(_ERROR, error.encode()))
     if not groups:
         log(_WARN, f"{block.name}.{block.group_field} names no group; the block is not loaded".encode())
     return groups
 
 
 def _make(
-    script: ScriptFile, description: Description, block: BlockType, group: str, settings: Settings, log: Log
+    script: ScriptFile,
+    description: Description,
+    block: BlockType,
+    group: str,
+    titles: GroupTitles,
+    settings: Settings,
+    log: Log,
 ) -> Plugin:
     host = ScriptState(script, settings(block.side), log)
+    hooks = description.hooks.get(block.name, frozenset())
     try:
-        return Plugin(description, block, host, group, description.hooks.get(block.name, frozenset()))
+        return Plugin(description, block, host, group, titles.of(block).get(group, ""), hooks)
     except BaseException:
         host.close()
         raise
 
 
-__all__ = ["ScriptFile", "load_plugins", "read_script"]
+__all__ = ["Loaded", "ScriptFile", "load_plugins", "load_script", "read_script"]

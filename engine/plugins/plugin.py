@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,12 +98,15 @@ class Plugin:
     host: ScriptState
     group: str = ""
     """GUID of the group that a monitor is attached to."""
+    group_title: str = ""
     hooks: frozenset[str] = frozenset()
     queue: TaskQueue | None = None
     on_slow: Callable[[Plugin, str, float], None] = lambda _plugin, _hook, _seconds: None
     on_error: Callable[[Plugin, str, str, str], None] = lambda _plugin, _hook, _message, _traceback: None
     slow_seconds: float = 0.010
     closed: bool = False
+    failed: bool = False
+    """onload raised."""
     _counts: dict[str, _HookCounts] = field(default_factory=dict)
     _functions: dict[str, Any] = field(default_factory=dict)
 
@@ -133,9 +137,13 @@ class Plugin:
             "begin_storage",
             "ask_storage",
             "show_storage",
+            "flush_keys",
+            "flush_items",
+            "flow_metrics",
         ):
             self._functions[name] = self.host.lua[name.encode()]
-        self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
+        group, title = self.group.encode() or None, self.group_title.encode() or None
+        self.host.lua[b"bind"](self.block.name.encode(), group, title)
         if self.description.worker_options.queue_limit is not None:
             self.host.lua[b"lower_limit"](self.description.worker_options.queue_limit)
 
@@ -143,6 +151,11 @@ class Plugin:
     def script(self) -> str:
         """File name of the script."""
         return self.description.script
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the script."""
+        return self.host.script.path
 
     @property
     def name(self) -> str:
@@ -282,6 +295,26 @@ class Plugin:
         """Show bytes of a connection, whose flow has that row, to filter_payload."""
         self._timed("filter_payload", self._functions["show_storage"], row, now, flow, direction, seekpos, data)
 
+    def control(self) -> Mapping[str, Any]:
+        """The numbers and texts of the block's `control`, by name."""
+        told = json.loads(self.host.lua[b"control"](self.block.name.encode()).decode("utf-8", "replace"))
+        return {name: shape["value"] for name, shape in dict(told or {}).items() if "value" in shape}
+
+    def flush(self, function: str, filtering: str | None, flushing: str | None, *args: Any) -> tuple[Any, ...] | None:
+        """Run a filter and a hook over many keys or items (flushkeys.lua, flushitems.lua), and what that returned.
+
+        None when it broke off past the script's own error boundary, and where it was is not known.
+        """
+        names = (filtering or "", flushing or "")
+        call = self._functions[function]
+        result = self._batched(names, call, *(name.encode() or None for name in names), *args)
+        return None if result is False else result
+
+    def flow_metrics(self, now: float, seconds: float, count: int, *fields: Any) -> tuple[float, ...] | None:
+        """getmetric of so many flows, as far as it came in that time (flushitems.lua)."""
+        result = self._batched(("getmetric",), self._functions["flow_metrics"], now, seconds, count, *fields)
+        return None if result is False else result[2:]
+
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
         ok: bool = self._timed("onmessage", self._functions["message"], now, message_id, message)
@@ -387,7 +420,7 @@ class Plugin:
         try:
             result = function(*args)
         except LuaError as exc:
-            self.on_error(self, hooks[0], str(exc), "")
+            self.on_error(self, next(filter(None, hooks), ""), str(exc), "")
             return False
         taken, calls = time.perf_counter() - began, [int(each) for each in result[: len(hooks)]]
         for hook, count in zip(hooks, calls, strict=True):

@@ -87,6 +87,8 @@ class Config:
     """A hook that holds the loop longer is named in a warning."""
     slice_seconds: float = 0.004
     """How long the pipeline works before it lets the loop run."""
+    window_seconds: float = 60.0
+    """Stream time between two flushes of the slow path."""
     homenets: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
     """Home networks, as CIDR text."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +122,9 @@ class Config:
             "store_mb",
         ):
             _check_at_least_one(name, getattr(self, name))
+        _check_seconds("window_seconds", self.window_seconds)
+        if not 1 <= self.window_seconds < math.inf:
+            raise ConfigError(f"window_seconds must be at least 1, not {self.window_seconds!r}")
         for name in ("drain_seconds", "slow_hook_seconds", "slice_seconds"):
             _check_seconds(name, getattr(self, name))
         if not isinstance(self.limits, CaptureLimits):

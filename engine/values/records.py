@@ -198,6 +198,21 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackedFlow:
+    """One of the flows with the greatest metrics of a `flowtracker`, at the end of its bucket."""
+
+    kind: ClassVar[str] = "tracked_flow"
+    tracker: str
+    """`control.name` of the script's block."""
+    flow: str
+    metric: float
+    rank: int
+    """From 1."""
+    script: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
 class KeyInfo:
     """A label for a key (`update_key_info`), or one named attribute of it (`set_key_attribute`)."""
 
@@ -254,7 +269,21 @@ class Summary:
 
 
 Record = (
-    Flow | Http | File | Dns | Tls | Alert | Resource | Document | Counter | KeyInfo | FlowUpdate | Edge | Log | Summary
+    Flow
+    | Http
+    | File
+    | Dns
+    | Tls
+    | Alert
+    | Resource
+    | Document
+    | Counter
+    | TrackedFlow
+    | KeyInfo
+    | FlowUpdate
+    | Edge
+    | Log
+    | Summary
 )
 
 RECORD_TYPES: dict[str, type[Record]] = {each.kind: each for each in get_args(Record)}

@@ -231,6 +231,25 @@ class MessageStats:
 
 
 @dataclass(frozen=True, slots=True)
+class FlushStats:
+    """Flush cycles of the slow path, and what became of the keys and items in them."""
+
+    windows: int = 0
+    """Cycles that were run."""
+    late: int = 0
+    """Of these, those that took longer than their window."""
+    waiting: int = 0
+    """Windows whose cycle runs or waits."""
+    dropped: int = 0
+    """Windows that no script was asked about, as too many waited."""
+    kept: int = 0
+    """Keys, alerts, resources, documents and flows."""
+    rejected: int = 0
+    unvoted: int = 0
+    """Items that no script was asked about, as too many waited for a flush."""
+
+
+@dataclass(frozen=True, slots=True)
 class HookStats:
     """One hook of one plugin."""
 
@@ -277,6 +296,7 @@ class EngineStats:
     tasks: AsyncStats = field(default_factory=AsyncStats)
     records: RecordStats = field(default_factory=RecordStats)
     store: StoreStats = field(default_factory=StoreStats)
+    flush: FlushStats = field(default_factory=FlushStats)
     flow_updates_dropped: int = 0
     """What scripts said of flows past the limits on how much of that is kept."""
     alerts: int = 0
@@ -302,6 +322,7 @@ class EngineStats:
         groups = {name: asdict(getattr(self, name)) for name in ("dns", "tls", "quic", "source", "events")}
         groups |= {"messages": asdict(self.messages), "tasks": self.tasks.counts}
         groups |= {"records": asdict(self.records), "store": asdict(self.store)}
+        groups |= {"flush": asdict(self.flush)}
         for group, values in groups.items():
             counts.update({f"{group}_{name}": value for name, value in values.items()})
         own = ("alerts", "resources", "script_errors", "flow_updates_dropped")

@@ -16,7 +16,9 @@ import pytest
 from engine import Capture, CaptureError, Config, Engine, Script
 from engine.capture.synth import Synthesis, synthesize
 from engine.plugins.blocks import BLOCKS
-from engine.values.stats import DecodeStats
+from engine.values.groups import HTTP_DOCUMENTS
+from engine.values.stats import DecodeStats, PluginStats
+from engine.values.windows import CounterGroup, GroupWindow, Meter, MeterType, Toppers, Window
 from tests.scripts import (
     ALERTS,
     HASHES,
@@ -155,6 +157,8 @@ def failing(block: str) -> str:
     group = {
         "alert_monitor": f"alert_guid = '{ALERTS}',",
         "resource_monitor": f"resource_guid = '{HASHES}',",
+        "fts_monitor": f"fts_guid = '{HTTP_DOCUMENTS}',",
+        "cg_monitor": f"counter_guid = '{OWN}',",
         "simplecounter": f"protocol_guid = '{TCP}',",
         "protocol_handler": (
             f"control = {{ guid = '{OWN}', host_protocol_guid = '{TCP}', host_protocol_ports = {{ 80 }} }},"
@@ -168,7 +172,19 @@ def failing(block: str) -> str:
 CAUSE = (
     f'engine:add_alert("{ALERTS}", nil, "s", 1, "m") engine:add_resource("{HASHES}", "", "u", "") '
     'engine:post_message_frontend("m") engine:post_message_backend("m") engine:update_flow("f", 4, 1)'
+    f'engine:update_counter("{OWN}", "k", 0, 1)'
 )
+
+
+def window() -> Window:
+    """With a key and a topper for monitors of counters."""
+    group = CounterGroup(OWN, "own", "", (Meter(0, MeterType.COUNTER, "m"),))
+    return Window(0, 0.0, 60.0, (GroupWindow(group, {"k": (1.0,)}, {}, (Toppers(0, (("k", 1.0),)),)),))
+
+
+def failing_stats(engine: Engine) -> PluginStats:
+    (counts,) = [each for each in engine.stats.plugins if each.script == "failing.lua"]
+    return counts
 
 
 @pytest.mark.parametrize("block", sorted(BLOCKS))
@@ -188,7 +204,10 @@ async def test_a_script_that_fails_in_every_hook_disturbs_nobody(made: Synthesis
             await engine.run(Capture(made.path))
             if block == "inputfilter":
                 await engine.run(Script(scripts[0]))
-            (counts,) = [each for each in engine.stats.plugins if each.script == "failing.lua"]
+            if BLOCKS[block].side == "backend":
+                await engine.flush(window())
+                await eventually(lambda: "onmetronome" in {hook.name for hook in failing_stats(engine).hooks})
+            counts = failing_stats(engine)
     failed = {each.name for each in counts.hooks if each.errors}
     assert failed >= BLOCKS[block].hooks | {"onmessage"}
     assert all(each.errors == each.calls for each in counts.hooks if each.name in failed)

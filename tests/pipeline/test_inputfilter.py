@@ -152,7 +152,7 @@ async def test_every_field_of_an_alert_reaches_its_record(tmp_path: Path) -> Non
         "sig_label": "ET SCAN",
     }
     assert [(each.key, each.name, each.value) for each in collector.of("key")] == [("2001219", "label", "ET SCAN")]
-    assert collector.logged() == ["2001219 10.1.2.4"]
+    assert collector.logged() == ["2001219 10.1.2.3"]
     assert stats.alerts == 1
 
 

@@ -161,12 +161,6 @@ def test_a_block_that_is_not_run_yet_is_named(name: str) -> None:
     )
 
 
-def test_a_hook_that_is_not_called_yet_is_named() -> None:
-    assert warnings("alert_monitor = { onnewalert = function() end, onflush = function() end }") == (
-        "alert_monitor.onflush is not called yet",
-    )
-
-
 @pytest.mark.parametrize(
     ("body", "name", "meant"),
     [

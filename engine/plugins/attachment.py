@@ -1,0 +1,74 @@
+"""Which groups a monitor is attached to: by GUID, by a part of their title, by a regular expression (spec 1.7)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import re2
+
+from engine.plugins.blocks import BlockType
+from engine.plugins.plugin import ScriptState
+from engine.values.errors import ScriptLoadError
+from engine.values.groups import ALERT_TITLES
+
+
+@dataclass(slots=True)
+class GroupTitles:
+    """Titles of the groups that there are, by GUID in upper case. Loop thread only; others add to it."""
+
+    counters: dict[str, str] = field(default_factory=dict)
+    alerts: dict[str, str] = field(default_factory=lambda: dict(ALERT_TITLES))
+
+    def of(self, block: BlockType) -> Mapping[str, str]:
+        """Those that a block may be attached to by title."""
+        return self.alerts if block.name == "alert_monitor" else self.counters if block.name == "cg_monitor" else {}
+
+
+def attached_groups(
+    state: ScriptState, block: BlockType, titles: GroupTitles, report: Callable[[str], None]
+) -> list[str]:
+    """The groups that instances of a block are attached to, each once; one empty name for blocks without groups.
+
+    `report(text)` hears of errors of the script's functions. Raises `ScriptLoadError` for a bad regular expression.
+    """
+    if not block.group_field:
+        return [""]
+    groups = [guid.upper() for guid in _named(state, block, block.group_field, report)]
+    known = titles.of(block)
+    parts, expressions = (_named(state, block, name, report) if name else [] for name in block.name_fields)
+    for part in parts:
+        groups += [guid for guid, title in known.items() if part.lower() in title.lower()]
+    for expression in expressions:
+        search = _compile(state.script.name, block, expression)
+        groups += [guid for guid, title in known.items() if search(title)]
+    if not groups and block.default_group:
+        groups = [block.default_group]
+    return list(dict.fromkeys(groups))
+
+
+def attaches_by_title(state: ScriptState, block: BlockType) -> bool:
+    """Whether groups that are registered later may be meant."""
+    return any(name and _named(state, block, name, lambda _text: None) for name in block.name_fields)
+
+
+def _named(state: ScriptState, block: BlockType, name: str, report: Callable[[str], None]) -> list[str]:
+    named = json.loads(state.groups(block.name, name).decode("utf-8", "replace"))
+    for error in state.errors():
+        report(error)
+    return list(named or ())
+
+
+def _compile(script: str, block: BlockType, expression: str) -> Callable[[str], object]:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        compiled = re2.compile(expression, options)
+    except re2.error as exc:
+        reason = exc.args[0].decode() if exc.args and isinstance(exc.args[0], bytes) else str(exc)
+        raise ScriptLoadError(
+            script, "load", f"{block.name}.{block.name_fields[1]} is no regular expression: {reason}"
+        ) from None
+    search: Callable[[str], object] = compiled.search
+    return search
