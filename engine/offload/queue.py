@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -245,15 +246,18 @@ class TaskQueue:
     def _open_lane(self) -> None:
         """Open the lane if all that was called has begun. While the outbox of the script's side is empty."""
         lane = self._lane
-        if lane is None or lane.is_open or self._ready or self._pack is not None or self._blocked:
+        if lane is None or lane.is_open or self._ready:
             return
-        lane.open()
+        with self._lock:  # a run may be about to draw a pack, or to put the rest of one back
+            if not self._ready and self._pack is None and not self._blocked:
+                lane.open()
 
     def _count_lane(self) -> None:
         if self._lane is not None:
             posted, taken = self._lane.news()
             self._counts.enter(posted)
             self._counts.take_many(taken)
+            self._counts.complete(self._lane.fetched())
 
     def _call_server(self) -> None:
         """Have a run come for the lane. If all are at work, the first that has done takes it. Under the lock."""
@@ -269,19 +273,26 @@ class TaskQueue:
 
     def _make_lane(self) -> None:
         if self._lane is None and self._lane_user is not None and not self._given_up.is_set():
-            self._lane = Lane(self._gate.loop, lambda: self._gate.bring(self, self._settle_lane))
+            self._lane = Lane(self._gate.loop, self._hear_lane)
             self._lane_user.use(self._lane.address)
 
-    def _settle_lane(self) -> None:
-        """Have the outcomes fetched that came by the lane."""
+    def _hear_lane(self) -> None:
         assert self._lane is not None
+        self._gate.bring(self, partial(self._settle_lane, self._lane.emptied))
+
+    def _settle_lane(self, emptied: int) -> None:
+        """Have the outcomes fetched that came by the lane, unless they went into the line: then others may be there."""
+        assert self._lane is not None
+        if self._lane.emptied != emptied:
+            return
         if self._lane_user is None:
             with self._lock:
                 outcomes = self._lane_outcomes()
             self.settle(outcomes)
             return
         self._lane_user.fetch()
-        self._counts.complete(self._lane.fetched())
+        with self._lock:
+            self._count_lane()
 
     def _lane_outcomes(self) -> list[Outcome]:
         """What came by the lane. On any thread, under the lock."""
@@ -291,12 +302,14 @@ class TaskQueue:
         return [_of_lane(tasks, outcomes)] if tasks else []
 
     def _take_lane_back(self) -> None:
-        """Make ordinary tasks of what is on the lane. Under the lock."""
+        """Make ordinary tasks of what is on the lane; its outcomes go before any that come later. Under the lock."""
         if self._lane is None:
             return
         self._count_lane()
-        slot, self._lane_slot = self._lane_slot, None
+        slot, self._lane_slot, self._lane_called = self._lane_slot, None, False
         current, rest = self._lane.take_back()
+        if outcomes := self._lane_outcomes():
+            self._gate.give(self, outcomes)
         self._ready.extendleft(reversed(rest))
         if current is None:
             return
@@ -459,6 +472,8 @@ class TaskQueue:
         """What a run does next: some Lua tasks, or one file operation, or nothing. On any thread, under the lock."""
         if not self._ready or self._pack is not None:
             return []
+        if self._lane is not None and self._lane.is_busy:
+            return []  # what is on the lane was called before: `pump` takes it back
         head = self._ready[0]
         if head.is_lua:
             return self._draw_lua_tasks() if lua else []
@@ -675,7 +690,6 @@ class TaskQueue:
 
     def _abandon(self) -> None:
         with self._lock:
-            given = self._lane_outcomes()
             self._take_lane_back()
             lost: list[Task] = [*self._ready, *self._operations]
             self._counts.drop(self._ready)
@@ -683,7 +697,6 @@ class TaskQueue:
             busy = [slot for slot in self._slots if slot.holding]
             for slot in busy:
                 lost.extend(slot.holding.values())
-        self.settle(given)
         for slot in busy:
             self._orphan(slot)
         self._settle(
