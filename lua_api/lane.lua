@@ -27,6 +27,7 @@ typedef struct {
   volatile double wait_seconds; volatile double wait_counts[28];
   volatile int32_t open; volatile int32_t turn; volatile int32_t asleep; volatile int32_t rung;
   volatile int32_t back_tasks; volatile int32_t back_bytes; int32_t bell;
+  volatile int32_t emptied; volatile int32_t expected;
   uint8_t back[65536];
   offpath_pack_t packs[8];
 } offpath_lane_t;
@@ -83,10 +84,15 @@ function M.poster(address)
     return true
   end
 
-  -- Fetches all outcomes that were given: puts them into `input`. Of how many tasks they are.
+  -- Fetches all outcomes that were given: puts them into `input`. Of how many tasks they are. None when the host has emptied
+  -- the lane since the bell was heard: what it took has to come before what is there now, for which the bell rings again.
   function poster.fetch(input)
     input:reset():reserve(BACK_BYTES)
     C.offpath_lock(mutex)
+    if lane.emptied ~= lane.expected then
+      C.offpath_unlock(mutex)
+      return 0
+    end
     local tasks = lane.back_tasks
     input:putcdata(back, lane.back_bytes)
     lane.back_tasks, lane.back_bytes, lane.rung = 0, 0, 0

@@ -278,18 +278,19 @@ class TaskQueue:
 
     def _hear_lane(self) -> None:
         assert self._lane is not None
-        self._gate.bring(self, partial(self._settle_lane, self._lane.emptied))
+        with self._lock:  # what a worker takes out of it just now is in the line then
+            emptied = self._lane.emptied
+        self._gate.bring(self, partial(self._settle_lane, emptied))
 
     def _settle_lane(self, emptied: int) -> None:
         """Have the outcomes fetched that came by the lane, unless they went into the line: then others may be there."""
         assert self._lane is not None
-        if self._lane.emptied != emptied:
-            return
         if self._lane_user is None:
             with self._lock:
                 outcomes = self._lane_outcomes()
             self.settle(outcomes)
             return
+        self._lane.expect(emptied)
         self._lane_user.fetch()
         with self._lock:
             self._count_lane()

@@ -75,6 +75,7 @@ class Ends:
         return given
 
     def fetch(self) -> tuple[int, bytes]:
+        self.lane.expect(self.lane.emptied)
         fetched: tuple[int, bytes] = self.poster[b"fetch"]()
         return fetched
 
@@ -171,6 +172,19 @@ def test_whether_it_is_drained_and_open(ends: Ends) -> None:
     assert not ends.lane.is_open
     ends.lane.open()
     assert ends.poster[b"is_open"]()
+
+
+def test_what_the_host_took_since_the_bell_was_heard_is_not_overtaken(ends: Ends) -> None:
+    ends.post(1, 2, b"pack")
+    ends.take()
+    ends.give(b"a", 1, False)
+    assert ends.is_rung()
+    ends.lane.expect(ends.lane.emptied)
+    assert ends.lane.take_outcomes() == (b"a", 1)
+    ends.give(b"b", 1, True)
+    assert ends.poster[b"fetch"]() == (0, b"")
+    assert ends.is_rung()
+    assert ends.fetch() == (1, b"b")
 
 
 def test_so_many_packs_and_so_large_ones(ends: Ends) -> None:
