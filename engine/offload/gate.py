@@ -147,6 +147,10 @@ class Gate:
         """Bring outcomes home that no callback waits for: with others that come within about a millisecond."""
         self._put_in_line(queue, outcomes, soon=False)
 
+    def call_together(self, queue: TaskQueue, fn: Callable[[], object]) -> None:
+        """The same for what is told of them by a call."""
+        self._put_in_line(queue, fn, soon=False)
+
     def call_in_line(self, queue: TaskQueue, fn: Callable[..., Any], *args: Any) -> None:
         """Have something called on the loop thread, in order with the outcomes of a queue."""
         self._put_in_line(queue, lambda: fn(*args))

@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from engine.offload.mutex import Lock, Mutex, libc
 from engine.offload.task import LANE_CODE, Phase, Task
 from engine.values.histogram import BUCKETS, Histogram
 
 _PACKS = 8
 _PACK_BYTES = 32768
 _BACK_BYTES = 65536
-
-_c = ctypes.PyDLL(None)  # the GIL is kept: none of these waits
 
 
 class LaneUser(NamedTuple):
@@ -55,8 +54,8 @@ class _Memory(ctypes.Structure):
     """offpath_lane_t in lane.lua."""
 
     _fields_ = [
-        ("mutex", ctypes.c_uint64 * 8),
-        ("condition", ctypes.c_uint64 * 8),
+        ("mutex", Mutex),
+        ("condition", Mutex),
         ("posted", ctypes.c_double),
         ("taken", ctypes.c_double),
         ("done", ctypes.c_double),
@@ -80,23 +79,6 @@ class _Memory(ctypes.Structure):
     ]
 
 
-class _Mutex:
-    """A mutex that threads in Lua lock, too."""
-
-    __slots__ = ("_address",)
-
-    def __init__(self, address: int) -> None:
-        self._address = ctypes.c_void_p(address)
-        _c.pthread_mutex_init(self._address, None)
-
-    def __enter__(self) -> None:
-        while _c.pthread_mutex_trylock(self._address):
-            time.sleep(0)  # lets go of the GIL: who holds the mutex may be waiting for it, in a finalizer
-
-    def __exit__(self, *_: object) -> None:
-        _c.pthread_mutex_unlock(self._address)
-
-
 class Lane:
     """The lane of one queue. Under the queue's lock, but where a thread is named."""
 
@@ -104,9 +86,9 @@ class Lane:
         """`on_bell` is called on the loop thread when there are outcomes. Loop thread."""
         self._loop = loop
         self._memory = _Memory()
-        self._mutex = _Mutex(ctypes.addressof(self._memory.mutex))
+        self._mutex = Lock(ctypes.addressof(self._memory.mutex))
         self._condition = ctypes.c_void_p(ctypes.addressof(self._memory.condition))
-        _c.pthread_cond_init(self._condition, None)
+        libc.pthread_cond_init(self._condition, None)
         self._on_bell = on_bell
         self._hears, self._memory.bell = os.pipe()
         os.set_blocking(self._hears, False)
@@ -204,7 +186,7 @@ class Lane:
             has_begun = memory.taken > memory.done
             given = int(memory.given_tasks)
             memory.done = memory.taken = memory.posted
-            _c.pthread_cond_signal(self._condition)
+            libc.pthread_cond_signal(self._condition)
         if not has_begun:
             return None, tasks
         current = tasks.pop(0)

@@ -144,6 +144,7 @@ class Roster:
             workers=plugin.description.workers or config.workers or 1,
             setup=setup,
             deliver=lambda outcomes: self._deliver(plugin, outcomes),
+            deliver_count=plugin.settle,
             log=self._log.writer(file.name),
             make_worker=ProcessWorker if is_process else LuaWorker,
             on_quick=plugin.note_quick,

@@ -306,7 +306,12 @@ class Plugin:
                 silent += 1
         self._complete(now, flat)
         if silent:
-            self._functions["settle"](silent)
+            self.settle(silent)
+
+    def settle(self, count: int) -> None:
+        """Count tasks as complete that have no callback for how they ended."""
+        if not self.closed:
+            self._functions["settle"](count)
 
     def _complete(self, now: float, flat: list[Any]) -> None:
         if flat:

@@ -94,14 +94,14 @@ class Runner:
             before = self.posted
             await self.engine.emit("many", b"100")
             await self.settled()
-            if self.posted > before and self.queue._lane_slot is not None:
+            if self.posted > before and self.queue._lane.slot is not None:
                 break
         await self.told()
 
     @property
     def posted(self) -> int:
         """Tasks that went by the lane."""
-        lane = self.queue._lane
+        lane = self.queue._lane._lane
         return 0 if lane is None else int(lane._memory.posted_tasks)
 
 
@@ -146,7 +146,7 @@ async def test_nothing_behind_the_lane_is_drawn_before_it_is_taken_back(tmp_path
         queue = runner.queue
         log.write_bytes(b"")
         await runner.run(f"hold {gate}", *[f"note {log} a"] * 40)
-        lane = queue._lane
+        lane = queue._lane._lane
         assert lane is not None
         if lane.is_busy:  # a machine under load may have taken it back already
             queue.submit(Task(2**40, 0, "copybuffer", data=b"z", target=str(log)))
@@ -252,7 +252,7 @@ async def test_workers_with_a_limit_or_a_process_have_none(tmp_path: Path, rest:
         for _ in range(5):
             await runner.engine.emit("many", b"100")
             await runner.settled()
-        assert runner.queue._lane is None
+        assert runner.queue._lane._lane is None
 
 
 # ---- the end
