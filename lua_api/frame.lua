@@ -23,7 +23,9 @@ typedef struct {
   double   address;           // of the packet's first byte
   int32_t  captured;          // bytes that may be read there
   int32_t  wire, link;        // bytes on the wire; link type
-  int32_t  row;               // flow row, or 0
+  int32_t  row;               // in the flow table, or 0; another flow has it when this one is over
+  int32_t  flow;              // its number, which no other flow has, or 0
+  int32_t  reserved;
   int32_t  ip[8];             // source, then destination
   int32_t  seq, ack;          // TCP
   int32_t  payload;           // offset of what the innermost transport header carries
@@ -52,6 +54,6 @@ M.frame_ptr_t = ffi.typeof("offpath_frame_t *")
 M.BYTES, M.HEAD_BYTES, M.LAYER_BYTES = ffi.sizeof(M.frame_t), ffi.offsetof(M.frame_t, "layer"), ffi.sizeof(M.layer_t)
 
 -- What is not Lua reads frames by these numbers.
-assert(M.BYTES == 304 and M.HEAD_BYTES == 112 and M.LAYER_BYTES == 12)
+assert(M.BYTES == 312 and M.HEAD_BYTES == 120 and M.LAYER_BYTES == 12)
 
 return M

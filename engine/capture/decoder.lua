@@ -12,6 +12,8 @@ local resume = require("capture.dissect.resume")
 local memory = require("capture.memory")
 local fragments = require("capture.fragments")
 local flows = require("capture.flows")
+local lifetimes = require("capture.lifetimes")
+local expiry = require("capture.expiry")
 local events = require("capture.events")
 local tcp = require("capture.tcp")
 local held = require("capture.held")
@@ -25,7 +27,9 @@ local copy = ffi.copy
 local counters, address_of = layouts.counters, layouts.address_of
 local count_flow, take, advance = flows.count, tcp.take, tcp.advance
 local UNDECODED, DECODED = verdicts.UNDECODED, verdicts.DECODED
-local PACKET, BROKEN, SKIPPED, END = records.PACKET, records.BROKEN, records.SKIPPED, records.END
+local PACKET, BROKEN, SKIPPED = records.PACKET, records.BROKEN, records.SKIPPED
+local END, TICK_RESULT = records.END, records.TICK
+local row_at = flows.at
 local HEAD_BYTES, LAYER_BYTES = frame.HEAD_BYTES, frame.LAYER_BYTES
 local has_room, has_scratch = events.has_room, memory.has_room
 
@@ -41,12 +45,15 @@ local with_streams = true
 local queue = ffi.new(ffi.typeof("$[?]", layouts.segment_t), QUEUE)
 local queued, taken = 0, 0                  -- segments put into the queue, and those of them that were taken
 local latest, queued_time = 0, 0            -- latest time stamp of all packets, and of those in the queue
+local second                                -- that is about to begin: first the flows go that are over then
+local records_left = 0                      -- that a step was to read when the second came
 
 local frames                                -- of the packets of a step, when they are wanted
 local frame_count = 0
 
 local function start_batch()
   events.start_batch()
+  expiry.start_batch()
   held.forget()
 end
 
@@ -60,7 +67,9 @@ function M.configure(buffers, settings, limits, seed, streams)
   graph.configure(limits.tunnels)
   fragments.configure(limits.fragments, seed)
   tcp.configure(settings, events.sink)
-  return address_of(counters), address_of(graph.layer_packets)
+  lifetimes.configure(limits.lifetimes)
+  records.tick(-math.huge)
+  return address_of(counters), address_of(graph.layer_packets), expiry.configure(tcp.leave, has_room)
 end
 
 -- Whether the next steps are to keep their packets. Returns where they are, or 0.
@@ -77,7 +86,7 @@ end
 -- `order` is whether a pcap file is big-endian, `first` where its records begin; `shift` is added to all times. Streams
 -- and flows of the capture before go on.
 function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type, shift, partial)
-  base, base_address, queued, taken = memory.map(address, bytes), address, 0, 0
+  base, base_address, queued, taken, second = memory.map(address, bytes), address, 0, 0, nil
   local swapped = order == ffi.abi("le")
   next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks_per_second, link_type, shift, partial)
 end
@@ -95,7 +104,7 @@ end
 
 -- The packets in a block of the kernel's ring. They must all be taken before the block goes back.
 function M.begin_block(address, bytes, link_type)
-  base, base_address, queued, taken = memory.map(address, bytes), address, 0, 0
+  base, base_address, queued, taken, second = memory.map(address, bytes), address, 0, 0, nil
   next_record = records.begin_block(base, bytes, link_type)
 end
 
@@ -115,7 +124,7 @@ end
 local function count(verdict, wire)
   if verdict == DECODED then
     counters.decoded = counters.decoded + 1
-    return packet.has_ports == 1 and count_flow(packet, wire, record.time) or 0
+    return packet.has_ports == 1 and count_flow(packet, wire, record.time, latest) or 0
   elseif verdict == UNDECODED then
     counters.undecoded = counters.undecoded + 1
   else
@@ -125,7 +134,7 @@ local function count(verdict, wire)
 end
 
 local function keep_frame(verdict, row)
-  packet.verdict, packet.row = verdict, row
+  packet.verdict, packet.row, packet.flow = verdict, row, row ~= 0 and row_at(row).number or 0
   copy(frames + frame_count, packet, HEAD_BYTES + packet.layer_count * LAYER_BYTES)
   frame_count = frame_count + 1
 end
@@ -153,9 +162,12 @@ end
 local function read_records(limit)
   local packets = 0
   records.start_batch()
-  for _ = 1, math.min(limit, QUEUE) do
+  for at = 1, math.min(limit, QUEUE) do
     local result = next_record()
-    if result >= END then return packets, result == END end
+    if result >= END then
+      if result == TICK_RESULT then second, records_left = records.second(), limit - at + 1 end
+      return packets, result == END
+    end
     if result ~= SKIPPED then packets = packets + 1 end
     if result == PACKET then
       take_packet()
@@ -177,28 +189,51 @@ local function take_segments()
   end
 end
 
+-- Lets flows go before a second begins. Returns false when some are left, for the next batch.
+local function begin_second()
+  if not second then return true end
+  if not (advance(second) and expiry.sweep(second)) then return false end
+  records.tick(second)
+  second = nil
+  return true
+end
+
+-- The packets of a step; none while flows that are over, or what came of them, wait to be taken.
+local function read_packets(limit)
+  queued, taken = 0, 0
+  memory.start_batch()
+  local packets, at_end = 0, false
+  while packets == 0 and not at_end and begin_second() and expiry.count() == 0 and events.is_empty() do
+    packets, at_end = read_records(limit)
+    if not second then break end
+    limit = records_left
+  end
+  counters.packets = counters.packets + packets
+  return packets, at_end
+end
+
+local function leave(packets, done)
+  return events.lay_out(), packets, done, latest, frame_count, expiry.count()
+end
+
 -- Reads at most `limit` records or blocks; none while segments wait for room. Returns the numbers of events and
--- packets, whether all of the capture is decoded, stream time, and the number of frames.
+-- packets, whether all of the capture is decoded, stream time, and the numbers of frames and of flows that are over.
 function M.step(limit)
   start_batch()
   local packets, at_end = 0, false
   frame_count = 0
-  if taken == queued then
-    queued, taken = 0, 0
-    memory.start_batch()
-    packets, at_end = read_records(limit)
-    counters.packets = counters.packets + packets
-  end
+  if taken == queued then packets, at_end = read_packets(limit) end
   take_segments()
-  return events.lay_out(), packets, at_end and taken == queued, latest, frame_count
+  return leave(packets, at_end and taken == queued)
 end
 
 -- Stream time goes on without packets. Returns as `step` does; call again until it is done.
 function M.pass_time(time)
   start_batch()
+  frame_count = 0
   latest = math.max(latest, time)
-  local done = advance(latest)
-  return events.lay_out(), 0, done, latest, 0
+  if records.is_tick(latest) then second = math.floor(latest) end
+  return leave(0, advance(latest) and begin_second())
 end
 
 -- Dissects the packets of the last step further in which a script named what comes next.
@@ -210,11 +245,11 @@ end
 function M.finish()
   start_batch()
   fragments.clear()
-  local done = tcp.finish()
-  return events.lay_out(), 0, done, latest, 0
+  frame_count = 0
+  return leave(0, tcp.finish())
 end
 
 M.ignore, M.mute = tcp.ignore, tcp.mute
-M.flow_run, M.forget, M.position = flows.run, flows.forget, records.position
+M.show_flows, M.forget, M.position = expiry.show, flows.forget, records.position
 
 return M

@@ -6,6 +6,7 @@ Packets never become Python objects. What a batch leaves behind are stream event
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 import socket
@@ -23,8 +24,8 @@ from engine.values.stats import DecodeStats
 from engine.vm.state import LuaState
 
 _EVENT: Final = struct.Struct("<dqqIIBBxxiii")  # offpath_event_t in layouts.lua
-_ROW: Final = struct.Struct("<16s16sHHBBxxixxxxddddddd")  # offpath_row_t
-_COUNTERS: Final = struct.Struct("<24d")  # offpath_counters_t, in the order of DecodeStats
+_ROW: Final = struct.Struct("<16s16sHHBB34xdddddd16x")  # offpath_row_t
+_COUNTERS: Final = struct.Struct("<27d")  # offpath_counters_t, in the order of DecodeStats
 
 _EVENT_ROOM: Final = 4096  # events, and
 _ARENA_ROOM: Final = 4 << 20  # payload bytes after which a batch ends early
@@ -32,7 +33,6 @@ _LONGEST_PACKET: Final = 262_144  # bytes; decoder.lua takes no longer record
 _BYTES_PER_PIECE: Final = 256  # bounds the number of held segments by the limits on held bytes
 _LEAST_PIECES: Final = 64
 _MOST_PIECES: Final = 65_536
-_FLOWS_PER_SLICE: Final = 2_000
 
 _LUA_FUNCTIONS: Final = (
     "configure",
@@ -48,7 +48,7 @@ _LUA_FUNCTIONS: Final = (
     "finish",
     "ignore",
     "mute",
-    "flow_run",
+    "show_flows",
     "forget",
 )
 
@@ -113,6 +113,8 @@ class Batch(NamedTuple):
     """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
     0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
     frame_count: int = 0
+    flows: int = 0
+    """How many flows are over since the batch before; `Decoder.flows_over` gives them until the next call."""
 
 
 class Decoder:
@@ -160,7 +162,7 @@ class Decoder:
         self._lua["next_datagram"] = datagrams[b"next"]
         self._names = module[b"protocol_names"]().decode().split("\n")
         self._last_layers: dict[str, int] = {}
-        addresses: tuple[int, int] = self._lua["configure"](
+        addresses: tuple[int, int, int] = self._lua["configure"](
             self._state.table(
                 {
                     "events": _address(self._events),
@@ -185,6 +187,12 @@ class Decoder:
                 {
                     "flows": limits.flows,
                     "tunnels": limits.tunnels,
+                    "lifetimes": {
+                        "idle": limits.idle_seconds,
+                        "attempt": limits.attempt_seconds,
+                        "closed": limits.closed_seconds,
+                        "datagrams": limits.datagram_seconds,
+                    },
                     "fragments": {
                         "datagrams": max(1, limits.fragmented_datagrams),
                         "bytes": limits.fragment_bytes,
@@ -195,7 +203,7 @@ class Decoder:
             int.from_bytes(os.urandom(4), "little"),
             streams,
         )
-        self._counters, self._layers = addresses
+        self._counters, self._layers, self._rows = addresses
         self._frames = 0
         self.want_frames(frames)
 
@@ -315,17 +323,24 @@ class Decoder:
         if opened is not None:
             self._lua["mute"](opened[0], stream)
 
-    def flow_records(self) -> Iterator[list[Flow]]:
-        """All flows in order of appearance, in slices of at most 2000. Rows go on counting between slices."""
+    def flow_records(self) -> Iterator[Iterator[Flow]]:
+        """The flows that are not over, in slices of some hundred. They go on counting between slices.
+
+        They come in order of appearance when none was over before.
+        """
         index = 1
-        while True:
-            address, number = self._lua["flow_run"](index)
-            if not number:
-                return
-            number = min(number, _FLOWS_PER_SLICE)
-            rows = ctypes.string_at(address, number * _ROW.size)
-            yield [_flow(*row) for row in _ROW.iter_unpack(rows)]
-            index += number
+        while index:
+            number, index = self._lua["show_flows"](index)
+            if number:
+                yield self._read_flows(number)
+
+    def flows_over(self, batch: Batch) -> Iterator[Flow]:
+        """The flows that are over since the batch before, made as they are taken; none has packets in a later batch."""
+        return self._read_flows(batch.flows)
+
+    def _read_flows(self, number: int) -> Iterator[Flow]:
+        rows = ctypes.string_at(self._rows, number * _ROW.size)
+        return itertools.starmap(_flow, _ROW.iter_unpack(rows))
 
     def stats(self) -> DecodeStats:
         """Counts so far; after `close`, the last ones. Reads memory and does not call Lua."""
@@ -362,8 +377,8 @@ class Decoder:
         for stream in self._over:
             self._opened.pop(stream, None)
         self._over.clear()
-        events, packets, done, time, frames = self._lua[name](*args)
-        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames)
+        events, packets, done, time, frames, flows = self._lua[name](*args)
+        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames, flows)
 
     def _read_events(self, number: int) -> list[StreamEvent]:
         arena = self._arena
@@ -404,14 +419,12 @@ def _flow(
     z_port: int,
     proto: int,
     family: int,
-    _stream: int,
     a_packets: float,
     z_packets: float,
     a_bytes: float,
     z_bytes: float,
     start: float,
     end: float,
-    _quiet_until: float,
 ) -> Flow:
     if family == 4:
         letter, a, z, code = "A", a[:4], z[:4], socket.AF_INET

@@ -354,6 +354,11 @@ function M.finish()
   end
 end
 
+-- Ends the stream of a flow that is over.
+function M.leave(row)
+  close(stream_at(row.stream), 0)
+end
+
 -- Forgets a stream for good: of its connection only a new SYN makes another. Nothing happens when it is gone.
 function M.ignore(slot, id)
   local stream = streams.find(slot, id)

@@ -50,9 +50,15 @@ class CaptureRun:
         self._slice = slice_seconds
         self._steps = 0
 
-    async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
+    async def read(
+        self,
+        follow: Callable[[float], None],
+        breathe: Callable[[], Awaitable[None]],
+        take_flows: Callable[[Iterator[Flow]], None],
+    ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
+        `take_flows` gets the flows that are over, after everything that their packets caused.
         Raises `CaptureError` when the source can't be opened.
         """
         self._packets.begin()
@@ -71,6 +77,8 @@ class CaptureRun:
             await self._handle(batch.events, began)
             await breathe()
             began = time.perf_counter()
+            if batch.flows:
+                take_flows(self._decoder.flows_over(batch))
         done = False
         while not done:
             batch = self._decoder.finish()
@@ -119,7 +127,7 @@ class CaptureRun:
         """What ended the source too early, after some of it was read."""
         return self._reel.failure
 
-    def flows(self) -> Iterator[list[Flow]]:
+    def flows(self) -> Iterator[Iterator[Flow]]:
         """The flow records, some thousand at a time."""
         return self._decoder.flow_records()
 

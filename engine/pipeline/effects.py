@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -136,8 +136,13 @@ class Effects:
         if tag not in tags.split("|") and len(longer.encode()) < _TAG_BYTES:
             self._tags[flow] = longer
 
-    def publish_flows(self, flows: Iterable[Flow]) -> None:
-        """Publish flow records, with the tags that scripts gave to them."""
+    def publish_flows(self, flows: Iterator[Flow]) -> None:
+        """Publish the records of flows that are over, with the tags that scripts gave to them.
+
+        `flows` makes them as they are taken: nothing is made of them when nobody wants records or gave tags.
+        """
+        if not (self._tags or self._bus.wants("flow")):
+            return
         for flow in flows:
             tags = self._tags.pop(flow.id, None)
             self._bus.publish(replace(flow, tags=tags) if tags else flow)

@@ -285,8 +285,8 @@ class Engine:
         reader.begin(source, self._analysis.begin, self._packets)
         self._run_over.clear()
         try:
-            await reader.read(self._clock.follow, self._breathe)
-            for records in reader.flows() if self._bus.wants("flow") else ():
+            await reader.read(self._clock.follow, self._breathe, self._effects.publish_flows)
+            for records in reader.flows():
                 self._effects.publish_flows(records)
                 await self._breathe()
             await self._settle()

@@ -11,7 +11,7 @@ from engine.values.errors import ScriptLoadError
 
 _ROUNDS = 8  # protocols that handlers name one above the other
 _FRAMES_AT_ONCE = 256  # given to a hook between two looks at the clock
-_FRAME_BYTES = 304  # of `offpath_frame_t`
+_FRAME_BYTES = 312  # of `offpath_frame_t`
 
 
 class PacketPath:

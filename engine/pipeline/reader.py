@@ -53,13 +53,19 @@ class CaptureReader:
             quic_ports=datagrams.quic_ports if datagrams else (),
         )
 
-    async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
+    async def read(
+        self,
+        follow: Callable[[float], None],
+        breathe: Callable[[], Awaitable[None]],
+        take_flows: Callable[[Iterator[Flow]], None],
+    ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
+        `take_flows` gets the flows that are over, after everything that their packets caused.
         Raises `CaptureError` when it can't be opened.
         """
         assert self._run is not None
-        await self._run.read(follow, breathe)
+        await self._run.read(follow, breathe, take_flows)
 
     def end(self) -> None:
         """The source ends after the present batch, if one is being read."""
@@ -71,7 +77,7 @@ class CaptureReader:
         """What ended the source too early, after some of it was read."""
         return self._run.failure if self._run is not None else None
 
-    def flows(self) -> Iterator[list[Flow]]:
+    def flows(self) -> Iterator[Iterator[Flow]]:
         """The flow records of the source, some thousand at a time."""
         assert self._run is not None
         return self._run.flows()

@@ -36,7 +36,7 @@ class Frame(ctypes.Structure):
     _fields_ = [
         ("time", ctypes.c_double),
         ("address", ctypes.c_double),
-        *((name, ctypes.c_int32) for name in ("captured", "wire", "link", "row")),
+        *((name, ctypes.c_int32) for name in ("captured", "wire", "link", "row", "flow", "reserved")),
         ("ip", ctypes.c_uint8 * 32),
         *((name, ctypes.c_int32) for name in ("seq", "ack", "payload", "payload_captured", "payload_length")),
         ("present", ctypes.c_uint32 * 2),
@@ -48,7 +48,7 @@ class Frame(ctypes.Structure):
     ]
 
 
-assert ctypes.sizeof(Frame) == 304
+assert ctypes.sizeof(Frame) == 312
 
 
 def protocol_names() -> list[str]:
@@ -138,6 +138,8 @@ class FrameReader:
 
     def __init__(self, limits: CaptureLimits | None = None) -> None:
         self.decoder = Decoder(limits or CaptureLimits(), frames=True)
+        self.flows: list[Flow] = []
+        """Those that are over."""
 
     def read(self, capture: Path | bytes, *, step: int = 1000) -> list[Seen]:
         """The frames of a file, or of bytes as one."""
@@ -153,6 +155,7 @@ class FrameReader:
                 batch = self.decoder.step(step)
                 done = batch.done
                 frames += read_frames(batch)
+                self.flows += self.decoder.flows_over(batch)
             while not self.decoder.finish().done:
                 pass
         return frames
@@ -166,7 +169,7 @@ def dissect(capture: Path | bytes, limits: CaptureLimits | None = None, *, step:
     reader, result = FrameReader(limits), Dissected()
     try:
         result.frames = reader.read(capture, step=step)
-        result.flows = [flow for each in reader.decoder.flow_records() for flow in each]
+        result.flows = reader.flows + [flow for each in reader.decoder.flow_records() for flow in each]
     finally:
         reader.close()
     result.stats, result.layers = reader.decoder.stats(), reader.decoder.layers()

@@ -204,8 +204,9 @@ def test_repeated_handshake_segments_change_nothing() -> None:
 def test_an_idle_connection_ends_and_may_go_on_as_another() -> None:
     got = connection(from_client(0, b"a", time=1), from_server(0, b"b", time=400, ack=1))
     assert got.told[1] == [("OPEN", 0, 0), ("DATA", 0, b"a"), ("CLOSE", 0, 0)]
-    assert got.told[2] == [("OPEN", 0, 0), ("DATA", 1, b"b"), ("CLOSE", 0, 0)]  # roles as the handshake told
-    assert got.roles[2]
+    assert got.told[2] == [("OPEN", 0, 0), ("DATA", 0, b"b"), ("CLOSE", 0, 0)]
+    assert not got.roles[2]
+    assert len(got.flows) == 2
 
 
 def test_joined_midway_the_first_sender_is_direction_0() -> None:
