@@ -6,10 +6,8 @@ Packets never become Python objects. What a batch leaves behind are stream event
 from __future__ import annotations
 
 import ctypes
-import itertools
 import mmap
 import os
-import socket
 import struct
 from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import lua_api
+from engine.capture.flow_rows import read_flows
 from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow
@@ -24,7 +23,6 @@ from engine.values.stats import DecodeStats
 from engine.vm.state import LuaState
 
 _EVENT: Final = struct.Struct("<dqqIIBBxxiii")  # offpath_event_t in layouts.lua
-_ROW: Final = struct.Struct("<16s16sHHBB34xdddddd16x")  # offpath_row_t
 _COUNTERS: Final = struct.Struct("<27d")  # offpath_counters_t, in the order of DecodeStats
 
 _EVENT_ROOM: Final = 4096  # events, and
@@ -51,8 +49,6 @@ _LUA_FUNCTIONS: Final = (
     "show_flows",
     "forget",
 )
-
-_PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
 class EventKind(IntEnum):
@@ -332,15 +328,11 @@ class Decoder:
         while index:
             number, index = self._lua["show_flows"](index)
             if number:
-                yield self._read_flows(number)
+                yield read_flows(self._rows, number)
 
     def flows_over(self, batch: Batch) -> Iterator[Flow]:
         """The flows that are over since the batch before, made as they are taken; none has packets in a later batch."""
-        return self._read_flows(batch.flows)
-
-    def _read_flows(self, number: int) -> Iterator[Flow]:
-        rows = ctypes.string_at(self._rows, number * _ROW.size)
-        return itertools.starmap(_flow, _ROW.iter_unpack(rows))
+        return read_flows(self._rows, batch.flows)
 
     def stats(self) -> DecodeStats:
         """Counts so far; after `close`, the last ones. Reads memory and does not call Lua."""
@@ -410,39 +402,3 @@ def _layout(fmt: CaptureFormat) -> tuple[bool, int, bool, int, int]:
 def _address(memory: mmap.mmap) -> int:
     # The view is dropped at once, or the memory could not be closed.
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
-
-
-def _flow(
-    a: bytes,
-    z: bytes,
-    a_port: int,
-    z_port: int,
-    proto: int,
-    family: int,
-    a_packets: float,
-    z_packets: float,
-    a_bytes: float,
-    z_bytes: float,
-    start: float,
-    end: float,
-) -> Flow:
-    if family == 4:
-        letter, a, z, code = "A", a[:4], z[:4], socket.AF_INET
-        a_key, z_key = a.hex(".").upper(), z.hex(".").upper()
-    else:
-        letter, code = "B", socket.AF_INET6
-        a_key, z_key = a.hex().upper(), z.hex().upper()
-    return Flow(
-        id=f"{proto:02X}{letter}:{a_key}:p-{a_port:04X}_{z_key}:p-{z_port:04X}",
-        proto=_PROTOCOLS[proto],
-        a_ip=socket.inet_ntop(code, a),
-        a_port=a_port,
-        z_ip=socket.inet_ntop(code, z),
-        z_port=z_port,
-        a_packets=int(a_packets),
-        z_packets=int(z_packets),
-        a_bytes=int(a_bytes),
-        z_bytes=int(z_bytes),
-        start=start,
-        end=end,
-    )
