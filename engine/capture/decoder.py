@@ -23,7 +23,7 @@ from engine.values.stats import DecodeStats
 from engine.vm.state import LuaState
 
 _EVENT: Final = struct.Struct("<dqqIIBBxxiii")  # offpath_event_t in layouts.lua
-_COUNTERS: Final = struct.Struct("<27d")  # offpath_counters_t, in the order of DecodeStats
+_COUNTERS: Final = struct.Struct("<28d")  # offpath_counters_t, in the order of DecodeStats
 
 _EVENT_ROOM: Final = 4096  # events, and
 _ARENA_ROOM: Final = 4 << 20  # payload bytes after which a batch ends early

@@ -116,7 +116,8 @@ typedef struct {
   double packets, wire_bytes, captured_bytes, cut, decoded, malformed, undecoded;
   double fragments, fragments_held, fragments_reassembled, fragments_dropped, fragments_timed_out, datagrams, too_deep;
   double flows, flows_live, flows_closed, flows_timed_out, flows_rejected;
-  double segments, streams, streams_rejected, retransmitted, overlapping, out_of_order, gaps, gap_bytes;
+  double segments, streams, streams_rejected, retransmitted, overlapping, out_of_order, held_over;
+  double gaps, gap_bytes;
 } offpath_counters_t;
 ]]
 

@@ -52,9 +52,12 @@ class DecodeStats:
     """TCP segments with payload."""
     streams: int = 0
     streams_rejected: int = 0
+    """TCP connections that were not put in order, as there were too many at once."""
     retransmitted: int = 0
     overlapping: int = 0
     out_of_order: int = 0
+    held_over: int = 0
+    """Holes in TCP streams that were given up at a limit, as too much waited behind them."""
     gaps: int = 0
     gap_bytes: int = 0
 
