@@ -4,7 +4,7 @@ from engine.pipeline.engine import Engine
 from engine.pipeline.records import Sink, Subscription
 from engine.values.config import CaptureLimits, Config
 from engine.values.errors import CaptureError, ConfigError, EngineError, ScriptError, ScriptLoadError
-from engine.values.sources import Capture
+from engine.values.sources import Capture, Script
 from engine.values.stats import EngineStats
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineStats",
+    "Script",
     "ScriptError",
     "ScriptLoadError",
     "Sink",

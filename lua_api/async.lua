@@ -9,6 +9,7 @@ local failure = require("offpath.failure")
 local buffers = require("offpath.buffer")
 local inflight = require("offpath.inflight")
 local paths = require("offpath.paths")
+local lanes = require("offpath.lane")
 local string_buffer = require("string.buffer")
 
 local xpcall = xpcall
@@ -22,16 +23,12 @@ local WANTS_RESULT, WANTS_ERROR = 1, 2
 local DONE, RESULT, FAILED = 0, 1, 2
 
 -- A pack is a run of scheduled tasks that cross as one value, since crossing one by one costs more than a quick task. Tasks
--- join one when runs of their code are known to be quick. It is a stream of string.buffer values, per task: code id, upvalues,
--- data, wants. Outcomes come back in packs, too: place in the pack from 0, status, value; those nobody waits for are left out.
-local PACK_TASKS, PACK_BYTES = 256, 65536
+-- join one when runs of their code are known to be quick. It is a stream of string.buffer values: the first task's id, and per
+-- task: code id, upvalues, data, wants. Outcomes come back in packs, too: task id, status, value; those nobody waits for are
+-- left out. A pack goes by the lane (lane.lua) while that is open, to a worker that waits as soon as it is worth it.
+local PACK_TASKS, PACK_BYTES, LANE_TASKS = 256, 24576, 16
 
 local MAX_POSITION = 2 ^ 53 -- whole numbers are exact up to here
-
--- What the callbacks of a task need, kept until it is complete.
-local function want(task)
-  return (task.onresult and WANTS_RESULT or 0) + (task.onerror and WANTS_ERROR or 0)
-end
 
 local function check_text(value, method, field, level)
   local kind = type(value)
@@ -67,26 +64,46 @@ function M.new(context, pack, limit)
   local quick = {} -- by code id
   local pack_stream, pack_first, pack_count, last = string_buffer.new(), 0, 0, nil
 
-  -- Puts the pack into the outbox: before anything else that must not overtake it, and when the batch ends.
+  local lane
+  local fetched = string_buffer.new() -- outcomes that came by it
+
+  -- Puts an effect into the outbox. What is called after it must not go before it.
+  local function put(...)
+    if lane then lane.shut() end
+    context.put(...)
+  end
+
+  -- Sends the pack off: before anything else that must not overtake it, and when the batch ends.
   local function flush_pack()
     if pack_count == 0 then return end
-    if pack_count == 1 then
-      context.put(effects.SCHEDULE, 7, pack_first, 0, last.wants, last.code, last.upvalues, last.data, 0)
+    local count = pack_count
+    pack_count = 0
+    if lane and lane.is_open() and lane.post(pack_first, count, pack_stream) then
+      pack_stream:reset()
+    elseif count == 1 then
+      put(effects.SCHEDULE, 7, pack_first, 0, last.wants, last.code, last.upvalues, last.data, 0)
       pack_stream:reset()
     else
-      context.put(effects.SCHEDULE_PACK, 3, pack_first, pack_count, pack_stream:get())
+      put(effects.SCHEDULE_PACK, 3, pack_first, count, pack_stream:get())
     end
-    pack_count = 0
   end
 
   last = { wants = 0, code = 0, upvalues = "", data = "" } -- the last task that joined, in case it stays alone
 
+  local function is_worth_sending()
+    if pack_count == PACK_TASKS or #pack_stream > PACK_BYTES then return true end
+    return lane and pack_count >= LANE_TASKS and lane.is_open() and lane.is_drained()
+  end
+
   local function join_pack(id, wants, code, upvalues, data)
-    if pack_count == 0 then pack_first = id end
+    if pack_count == 0 then
+      pack_first = id
+      pack_stream:encode(id)
+    end
     pack_count = pack_count + 1
     last.wants, last.code, last.upvalues, last.data = wants, code, upvalues, data
     pack_stream:encode(code):encode(upvalues):encode(data):encode(wants)
-    if pack_count == PACK_TASKS or #pack_stream > PACK_BYTES then flush_pack() end
+    if is_worth_sending() then flush_pack() end
   end
 
   -- Counts a task in. False when the queue is full.
@@ -102,7 +119,7 @@ function M.new(context, pack, limit)
   local function file_operation(method, source, target, position)
     if not admit() then return nil, "queue full" end
     flush_pack()
-    context.put(effects.FILE_OPERATION, 6, last_id, context.lease, method, source, target, position)
+    put(effects.FILE_OPERATION, 6, last_id, context.lease, method, source, target, position)
   end
 
   local function copy(from, to)
@@ -142,21 +159,17 @@ function M.new(context, pack, limit)
     end
     local onexecute = check_function(task.onexecute, "onexecute", true, 2)
     local data = task.data == nil and "" or check_text(task.data, "schedule", "data", 2)
-    local entry = {
-      onresult = check_function(task.onresult, "onresult", false, 2),
-      onerror = check_function(task.onerror, "onerror", false, 2),
-      data = data,
-      lease = context.lease,
-    }
+    local onresult = check_function(task.onresult, "onresult", false, 2) or false
+    local onerror = check_function(task.onerror, "onerror", false, 2) or false
     local timeout = check_timeout(task.timeout, 2)
     local code, upvalues = pack(onexecute)
     if not code then error("T.async:schedule: 'onexecute' must be a Lua function, not a C function", 2) end
     if not admit() then return nil, "queue full" end
-    local id, wants = last_id, want(entry)
-    if wants ~= 0 then put_entry(id, entry) end
+    local id, wants = last_id, (onresult and WANTS_RESULT or 0) + (onerror and WANTS_ERROR or 0)
+    if wants ~= 0 then put_entry(id, onresult, onerror, data, context.lease) end
     if quick[code] and timeout == 0 and context.lease == 0 then return join_pack(id, wants, code, upvalues, data) end
     flush_pack()
-    context.put(effects.SCHEDULE, 7, id, context.lease, wants, code, upvalues, data, timeout)
+    put(effects.SCHEDULE, 7, id, context.lease, wants, code, upvalues, data, timeout)
   end
 
   -- Both call forms: the first argument is dropped when it is T.async itself. `fn` raises at level 2: a tail
@@ -177,20 +190,20 @@ function M.new(context, pack, limit)
   method("pending_items", function() return pending end)
 
   -- Runs one callback with an engine and the lease of its task, so that work it starts keeps the file too.
-  local function call_back(name, fn, entry, value)
-    local lease = context.lease
-    context.lease = entry.lease
-    local ok, failed = xpcall(fn, failure.handler, context.engine, entry.data, value)
+  local function call_back(name, fn, data, lease, value)
+    local before = context.lease
     context.lease = lease
+    local ok, failed = xpcall(fn, failure.handler, context.engine, data, value)
+    context.lease = before
     if not ok then context.put(effects.ERROR, 3, name, failure.parts(failed)) end
   end
 
   local function complete_one(id, status, value)
-    local entry = take_entry(id)
-    if entry and status == RESULT and entry.onresult then
-      call_back("onresult", entry.onresult, entry, value)
-    elseif entry and status == FAILED and entry.onerror then
-      call_back("onerror", entry.onerror, entry, value)
+    local onresult, onerror, data, lease = take_entry(id)
+    if onresult and status == RESULT then
+      call_back("onresult", onresult, data, lease, value)
+    elseif onerror and status == FAILED then
+      call_back("onerror", onerror, data, lease, value)
     end
     pending = pending - 1
   end
@@ -203,15 +216,26 @@ function M.new(context, pack, limit)
     for at = 1, #values, 3 do complete_one(values[at], values[at + 1], values[at + 2]) end
   end
 
-  -- A pack of outcomes of `count` tasks, of which `first` was the first of their pack.
-  function host.complete_pack(first, count, outcomes)
-    local input, told = string_buffer.new():set(outcomes), 0
+  local function complete_all(count, input)
+    local told = 0
     while #input > 0 do
-      local place, status, value = input:decode(), input:decode(), input:decode()
-      complete_one(first + place, status, value) -- counts it down
+      local id, status, value = input:decode(), input:decode(), input:decode()
+      complete_one(id, status, value) -- counts it down
       told = told + 1
     end
     pending = pending - (count - told)
+  end
+
+  -- A pack of outcomes of `count` tasks.
+  function host.complete_pack(count, outcomes)
+    complete_all(count, string_buffer.new():set(outcomes))
+  end
+
+  -- What came by the lane: of how many tasks.
+  function host.complete_lane()
+    local count = lane.fetch(fetched)
+    complete_all(count, fetched)
+    return count
   end
 
   -- Whether runs of a code are over in no time.
@@ -220,6 +244,16 @@ function M.new(context, pack, limit)
   end
 
   host.flush_pack = flush_pack
+
+  -- Opens the way past the host, at the address of its memory.
+  function host.use_lane(address)
+    lane = lanes.poster(address)
+  end
+
+  -- Puts the bytecode of a new prototype into the outbox, before a task that needs it.
+  function host.put_code(id, bytecode)
+    put(effects.CODE, 2, id, bytecode)
+  end
 
   -- Allows fewer pending items than the host does.
   function host.lower_limit(own)

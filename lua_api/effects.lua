@@ -16,4 +16,7 @@ return {
   FILE_OPERATION = 13, -- task id, lease, method, source, target, position
   REJECTED = 14, -- how many
   SCHEDULE_PACK = 15, -- first task id, how many, pack
+  FLOW_COUNTER = 16, -- time, place of the packet in its batch or -1, flow, group, key, meter, direction
+  RESET_FLOW_COUNTER = 17, -- time, place, flow, group
+  ALERT_EXTRA = 18, -- names and values of the next alert with a NUL behind each
 }

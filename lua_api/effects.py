@@ -23,6 +23,9 @@ class Effect(IntEnum):
     FILE_OPERATION = 13
     REJECTED = 14
     SCHEDULE_PACK = 15
+    FLOW_COUNTER = 16
+    RESET_FLOW_COUNTER = 17
+    ALERT_EXTRA = 18
 
 
 WIDTH: dict[int, int] = {
@@ -41,4 +44,7 @@ WIDTH: dict[int, int] = {
     Effect.FILE_OPERATION: 6,
     Effect.REJECTED: 1,
     Effect.SCHEDULE_PACK: 3,
+    Effect.FLOW_COUNTER: 7,
+    Effect.RESET_FLOW_COUNTER: 4,
+    Effect.ALERT_EXTRA: 1,
 }

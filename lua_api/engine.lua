@@ -187,15 +187,17 @@ function M.new(context)
 
   function engine:add_flow_counter(flow, guid, key, meter, direction)
     guid, key, meter, direction = group_of(guid), text(key), tonumber(meter), tonumber(direction) or 0
-    if not all("add_flow_counter", "guid", guid, "key", key, "meter", meter) then return end
-    local value = ("%s %d %d %s"):format(guid, meter, direction, key)
-    flow_update("add_flow_counter", flow, "counter", value)
+    flow = key_of(flow)
+    if not all("add_flow_counter", "flowkey", flow, "guid", guid, "key", key, "meter", meter) then return end
+    if not (meter >= 0 and meter < 2 ^ 31) then return complain("add_flow_counter", "'meter' must be a meter's number") end
+    if direction ~= 1 and direction ~= 2 then direction = 0 end
+    put(effects.FLOW_COUNTER, 7, context.time, context.place or -1, flow, guid, key, meter, direction)
   end
 
   function engine:reset_flow_counter(flow, guid, key, meter)
-    guid = group_of(guid)
-    if not all("reset_flow_counter", "guid", guid) then return end
-    flow_update("reset_flow_counter", flow, "reset_counter", guid)
+    flow, guid = key_of(flow), group_of(guid)
+    if not all("reset_flow_counter", "flowkey", flow, "guid", guid) then return end
+    put(effects.RESET_FLOW_COUNTER, 4, context.time, context.place or -1, flow, guid)
     if key ~= nil and meter ~= nil then engine:add_flow_counter(flow, guid, key, meter, 0) end
   end
 

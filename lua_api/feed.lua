@@ -25,33 +25,34 @@ local function mask_of(protocol)
   return rshift(protocol, 5), lshift(1, band(protocol, 31))
 end
 
--- Calls onpacket(engine, layer) for each frame in which the layer is. Returns run(address, count): 0, and how many calls it made.
+-- Calls onpacket(engine, layer) for each frame in which the layer is. Returns run(address, count, first): 0, and how many calls
+-- it made; `first` is the place of the frames in their batch.
 function M.counter(context, protocol, onpacket)
   local view = packets.new_view()
   local sight, layer = view.sight, view.layer(0)
   local word, mask = mask_of(protocol)
   local engine = context.engine
 
-  return function(address, count)
+  return function(address, count, first)
     local batch, calls = cast(frame_ptr_t, address), 0
     for at = 0, count - 1 do
       local frame = batch + at
       if band(frame.present[word], mask) ~= 0 then
         calls = calls + 1
         sight.frame, layer.index = frame, place_of(frame, protocol)
-        context.time, context.wire_length = frame.time, frame.wire
+        context.time, context.wire_length, context.place = frame.time, frame.wire, first + at
         local ok, failed = xpcall(onpacket, handler, engine, layer)
         if not ok then context.put(effects.ERROR, 3, "onpacket", failure.parts(failed)) end
       end
     end
-    context.wire_length = nil
+    context.wire_length, context.place = nil, nil
     view:close()
     return 0, calls
   end
 end
 
 -- Calls parselayer(layer) for each frame in which what lies above the last layer is the handler's: by host and ports, or
--- because the handler below named it. Returns run(address, count, named_only): how many frames name another protocol next,
+-- because the handler below named it. Returns run(address, count, first, named_only): how many frames name another protocol next,
 -- and how many calls it made.
 -- `own` and `host` are numbers of protocols, `ports` a set.
 function M.handler(context, own, host, ports, parselayer)
@@ -88,7 +89,7 @@ function M.handler(context, own, host, ports, parselayer)
     return above(frame, last)
   end
 
-  return function(address, count, named_only)
+  return function(address, count, first, named_only)
     local batch, naming, calls = cast(frame_ptr_t, address), 0, 0
     for at = 0, count - 1 do
       local frame = batch + at
@@ -99,7 +100,7 @@ function M.handler(context, own, host, ports, parselayer)
         if available > 0 then
           last.reserved, calls = 0, calls + 1
           sight.frame, sight.above, sight.available = frame, from, available
-          context.time, context.wire_length = frame.time, frame.wire
+          context.time, context.wire_length, context.place = frame.time, frame.wire, first + at
           local ok, consumed, following = xpcall(parselayer, handler, layer)
           if ok then
             naming = naming + note(frame, last, from, available, consumed, following)
@@ -109,7 +110,7 @@ function M.handler(context, own, host, ports, parselayer)
         end
       end
     end
-    context.wire_length = nil
+    context.wire_length, context.place = nil, nil
     view:close()
     return naming, calls
   end

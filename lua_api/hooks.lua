@@ -76,6 +76,30 @@ M.alert_monitor = {
   end,
 }
 
+M.packet_storage = {
+  filter = function(fn, engine, time, flow)
+    return fn(engine, floor(time), from_key(flow))
+  end,
+  filter_payload = function(fn, engine, time, flow, direction, seekpos, data)
+    return fn(engine, floor(time), from_key(flow), direction, seekpos, from_string(data))
+  end,
+}
+
+-- The host calls these in a loop of their own (inputfilter.lua).
+M.inputfilter = {
+  step = function(fn, engine, packet) return fn(packet, engine) end,
+  step_alert = function(fn) return fn() end,
+}
+
+M.messagemonitor = {
+  onnewflowrecord = function(fn, engine, _, flow, bytes_az, bytes_za, packets_az, packets_za)
+    return fn(engine, from_key(flow), bytes_az, bytes_za, packets_az, packets_za)
+  end,
+  onflowmetric = function(fn, engine, _, flow, meter, value)
+    return fn(engine, from_key(flow), meter, value)
+  end,
+}
+
 M.event_monitor = {
   onevent = function(fn, engine, time, topic, event)
     return fn(engine, time, topic, event)

@@ -12,6 +12,7 @@ local flow_keys = require "offpath.flowkey"
 local layers = require "offpath.layer"
 local buffers = require "offpath.buffer"
 local flowids = require "offpath.flowid"
+local storage = require "offpath.storage"
 
 local band, lshift, rshift = bit.band, bit.lshift, bit.rshift
 local cast, floor, tonumber = ffi.cast, math.floor, tonumber
@@ -26,6 +27,9 @@ typedef struct {
 local sight_t = ffi.typeof("offpath_sight_t")
 
 local M = {}
+
+-- Ranks of offpath.storage by policy.
+local HINTS = { [0] = storage.rank(0), storage.rank(1), storage.rank(2) }
 
 local View = {}
 View.__index = View
@@ -56,7 +60,7 @@ end
 -- Makes a view. `view.packet` is the packet object, `view.layer(index)` a layer of it, `view.sight` what they look at.
 function M.new_view()
   local sight = sight_t()
-  local view = setmetatable({ sight = sight, lent = {}, protocol = "", policy = -1 }, View)
+  local view = setmetatable({ sight = sight, lent = {}, protocol = "" }, View)
   local Packet = {}
   Packet.__index = Packet
   local methods = layers.methods(function() return view.packet end)
@@ -106,8 +110,11 @@ function M.new_view()
   -- The interface that the packet came from.
   function Packet:originid() return 0 end
 
-  -- A hint: 0 skip, 1 full, 2 headers. Other scripts may say otherwise.
-  function Packet:set_packetstore_policy(policy) view.policy = tonumber(policy) or -1 end
+  -- A hint for this packet: 0 skip, 1 full, 2 headers. Where scripts say different things, the most liberal one holds.
+  function Packet:set_packetstore_policy(policy)
+    local frame, rank = sight.frame, HINTS[tonumber(policy)]
+    if frame ~= nil and rank and rank > frame.store then frame.store = rank end
+  end
 
   local function refuse(method)
     return function() error(("packet:%s: only a packet that an inputfilter makes can be set"):format(method), 2) end

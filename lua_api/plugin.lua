@@ -14,7 +14,9 @@ local ship = require("offpath.ship")
 local adapters = require("offpath.hooks")
 local packetblock = require("offpath.packetblock")
 local protocols = require("offpath.protocols")
+local storage = require("offpath.storage")
 local flowkey = require("offpath.flowkey")
+local inputfilter = require("offpath.inputfilter")
 local JSON = require("JSON")
 
 local xpcall, type, tostring = xpcall, type, tostring
@@ -65,11 +67,11 @@ function M.start(settings)
     createkey = function(guid, key, label) context.engine:update_key_info(guid, key, label) end,
   })
   T = T_of_host -- a script may put another table in its place
-  local pack = ship.packer(names, function(id, bytecode) box.put(effects.CODE, 2, id, bytecode) end)
+  local pack = ship.packer(names, function(id, bytecode) completion.put_code(id, bytecode) end)
   context.engine, flush_engine = engines.new(context)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
-  local plugin, block, block_name, hooks, feed = nil, nil, nil, nil, nil
+  local plugin, block, block_name, hooks, feed, ask_storage, show_storage = nil, nil, nil, nil, nil, nil, nil
 
   -- Calls a function of the script. True and its result, or false, after the failure was put into the outbox.
   local function guarded(name, fn, ...)
@@ -208,10 +210,25 @@ function M.start(settings)
   host_end.new_capture = flowkey.forget
 
   -- Runs the packet hook over the frames of a batch (feed.lua). How many name another protocol next, and calls made.
-  function host_end.packets(address, count, named_only)
+  function host_end.packets(address, count, first, named_only)
     feed = feed or packetblock.start(block_name, block, context)
-    return feed(address, count, named_only)
+    return feed(address, count, first, named_only)
   end
+
+  -- What drives the block as a source of packets and alerts (inputfilter.lua); `memory` and `room` are for the packets.
+  function host_end.begin_input(memory, room, time)
+    context.time = time
+    return inputfilter.start(context, block, memory, room)
+  end
+
+  -- Another capture: what asks this block about its flows (storage.lua).
+  function host_end.begin_storage(ranks, rows)
+    ask_storage, show_storage = storage.asker(context, block, ranks, rows)
+  end
+
+  function host_end.ask_storage(address, count) return ask_storage(address, count) end
+
+  function host_end.show_storage(...) show_storage(...) end
 
   -- Calls onevent for each event of a batch. The places of those that raised, as many results.
   function host_end.events(time, topic, ...)
@@ -236,24 +253,31 @@ function M.start(settings)
   end
 
   -- A pack of outcomes (async.lua).
-  function host_end.complete_pack(time, first, count, outcomes)
+  function host_end.complete_pack(time, count, outcomes)
     context.time = time
-    completion.complete_pack(first, count, outcomes)
+    completion.complete_pack(count, outcomes)
+  end
+
+  -- The outcomes that came by the lane: of how many tasks.
+  function host_end.complete_lane(time)
+    context.time = time
+    return completion.complete_lane()
   end
 
   host_end.lower_limit = completion.lower_limit
   host_end.settle = completion.settle
   host_end.note_quick = completion.note_quick
+  host_end.use_lane = completion.use_lane
 
-  -- Ends the batch: sums and counts join the outbox.
-  function host_end.seal()
-    completion.flush_pack()
-    flush_engine()
-    completion.report_rejected()
+  -- The next values of the outbox; none when it is empty. With `ends` the batch ends: sums and counts join it before.
+  function host_end.take(ends)
+    if ends then
+      completion.flush_pack()
+      flush_engine()
+      completion.report_rejected()
+    end
+    return box.take()
   end
-
-  -- The next values of the outbox; none when it is empty.
-  host_end.take = box.take
 
   return host_end
 end

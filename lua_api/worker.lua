@@ -8,9 +8,10 @@ local prelude = require("offpath.prelude")
 local async = require("offpath.async")
 local deadline = require("offpath.deadline")
 local limits = require("offpath.limits")
+local lanes = require("offpath.lane")
+local durations = require("offpath.durations")
 local now = require("offpath.monotonic").now
 
-local rshift = bit.rshift
 local type, tostring, xpcall, unpack, select = type, tostring, xpcall, unpack, select
 local collectgarbage = collectgarbage
 local copy = ffi.copy
@@ -26,7 +27,11 @@ local QUICK, OUTLIER, WEIGHT = 0.0002, 0.0016, 1 / 16
 local DONE, RESULT, FAILED = async.DONE, async.RESULT, async.FAILED
 local PART, FAILED_IN_PACK, PACK_END, QUICK_CODE = 4, 5, 6, 7
 
-local PACK = 0 -- the code id that stands for a pack: its upvalues are how many to skip, its timeout how many there are
+-- Code ids that stand for something else. A pack: its upvalues are how many to skip, its timeout how many there are. The lane
+-- (lane.lua): its upvalues are the turn, its timeout is the address.
+local PACK, LANE = 0, -1
+
+local WORTH_GIVING = 16 -- outcomes, to a loop that has no others to see to
 
 -- What the host may look at while a task runs: the place in the pack of the task that was begun last, and the outcomes of the
 -- tasks before it that were not given yet. They are copied here, so that a slow task does not hold them up. And how long
@@ -35,11 +40,9 @@ ffi.cdef([[
 typedef struct {
   int32_t place; int32_t count; int32_t bytes; uint8_t outcomes[65536]; double run_seconds; double run_counts[28];
 } offpath_progress_t;
-typedef union { double value; uint32_t words[2]; } offpath_double_t;
 ]])
 local progress_ptr_t = ffi.typeof("volatile offpath_progress_t *")
-local ROOM, LAST_BUCKET = 65536, 27
-local double = ffi.new("offpath_double_t")
+local ROOM = 65536
 
 -- A result crosses as a string; a number becomes one. Other types have no meaning and are said so, once a task.
 local function outcome(value, logwarning)
@@ -146,11 +149,9 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
     return exchange(more, unpack(given, 1, given_count))
   end
 
-  -- Counts how long a task took. The exponent of the double is its bucket.
+  -- Counts how long a task took.
   local function count_run(seconds)
-    double.value = seconds * 1e6
-    local bucket = rshift(double.words[1], 20) - 1022
-    if bucket < 0 then bucket = 0 elseif bucket > LAST_BUCKET then bucket = LAST_BUCKET end
+    local bucket = durations.bucket(seconds)
     progress.run_counts[bucket] = progress.run_counts[bucket] + 1
     progress.run_seconds = progress.run_seconds + seconds
   end
@@ -180,13 +181,48 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
     return ended
   end
 
-  -- Outcomes of the pack that is run, until they are given as a part of it.
+  -- Outcomes of the pack that is run, until they are given as a part of it: by the lane that it came by, if there is one.
   local outcomes, part, shown = string_buffer.new(), 0, 0
+  local lane
+
+  -- Before outcomes are given, nothing of them is shown any more: nobody may take them twice.
+  local function hide()
+    progress.count, progress.bytes = 0, 0
+    shown = 0
+  end
+
+  local function add_part(id)
+    hide()
+    add(id, PART, outcomes:get(), part)
+    part = 0
+  end
+
+  -- Through the lane nothing else is given, so that nothing overtakes.
+  local function give_by_lane(ends)
+    hide()
+    if count > 0 or not lane.give(outcomes, part, ends) then return false end
+    outcomes:reset()
+    part, since = 0, now()
+    return true
+  end
 
   local function give_part(id)
-    add(id, PART, outcomes:get(), part)
-    part, shown = 0, 0
-    progress.count, progress.bytes = 0, 0
+    if lane and give_by_lane(false) then return end
+    add_part(id)
+    give(false)
+  end
+
+  -- Gives the last part. Without a lane it waits for other results, and it is said that the pack is at its end.
+  local function end_pack(id, done)
+    if lane then
+      progress.place = -1
+      if give_by_lane(true) then return end
+      give_part(id)
+      if lane.give(outcomes, 0, true) then return end
+    else
+      add_part(id)
+    end
+    add(id, PACK_END, done, false)
   end
 
   -- Shows what is new in the outcomes to the host: bytes first, then how many there are.
@@ -197,23 +233,28 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
     progress.bytes, progress.count = length, part
   end
 
+  -- Whether what was done so far had better go now.
+  local function must_give(waited)
+    if part == 0 then return false end
+    return waited > hold_seconds or shown > ROOM / 2 or (lane and part >= WORTH_GIVING and lane.is_awaited())
+  end
+
   -- Runs the tasks of a pack (async.lua) from place `skip` on, `size` of them at most. Outcomes go back in parts. The place that
   -- was begun is shown before it is looked at how many may be, so that whoever takes the rest of a pack away knows what is
   -- left; what is not run is said at the end.
-  local function run_pack(id, skip, blob, size, began)
-    local input, done = string_buffer.new():set(blob), 0
+  local function run_pack(id, skip, input, size, began)
+    local first, done = input:decode() + skip, 0
     for _ = 1, skip * 4 do input:decode() end
     for place = 0, size - 1 do
       progress.place = place
       if stop[0] ~= 0 and place + 1 >= stop[0] then break end
       local code, upvalues, data, wants = input:decode(), input:decode(), input:decode(), input:decode()
-      if part > 0 and (not quick[code] or began - since > hold_seconds or shown > ROOM / 2) then
+      if must_give(began - since) or (part > 0 and not quick[code]) then
         give_part(id)
-        give(false)
         began = now()
       end
       local status, value, trace = run(code, upvalues, data, 0)
-      if wants ~= 0 then outcomes:encode(skip + place):encode(status):encode(value) end
+      if wants ~= 0 then outcomes:encode(first + place):encode(status):encode(value) end
       if status == FAILED then add(id, FAILED_IN_PACK, value, trace) end
       part, done = part + 1, done + 1
       local ended = now()
@@ -223,13 +264,30 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
         show()
       else -- a large result: it goes at once
         give_part(id)
-        give(false)
         began = now()
       end
     end
-    give_part(id)
-    add(id, PACK_END, done, false)
+    end_pack(id, done)
     return began, done
+  end
+
+  local report = ffi.cast("double *", report_place)
+
+  local function report_memory() report[0] = collectgarbage("count") * 1024 end
+
+  -- Runs the packs that come by the lane, until it is taken away. How many tasks were run.
+  local function serve(address, turn)
+    local input, tasks = string_buffer.new(), 0
+    lane = lanes.server(address, turn)
+    while true do
+      report_memory()
+      local id, size = lane.take(input)
+      if not id then break end
+      local _, done = run_pack(id, 0, input, size, now())
+      tasks = tasks + done
+    end
+    lane = nil
+    return tasks
   end
 
   -- Runs tasks until there are none. Results go back with the request for the next chunk, or before a task that may be slow.
@@ -243,8 +301,10 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
         local id, code = chunk[at], chunk[at + 1]
         if code == PACK then
           local done
-          began, done = run_pack(id, chunk[at + 2], chunk[at + 3], chunk[at + 4], began)
+          began, done = run_pack(id, chunk[at + 2], string_buffer.new():set(chunk[at + 3]), chunk[at + 4], began)
           tasks = tasks + done
+        elseif code == LANE then
+          tasks = tasks + serve(chunk[at + 4], chunk[at + 2])
         else
           began, tasks = run_one(id, code, chunk[at + 2], chunk[at + 3], chunk[at + 4], began), tasks + 1
         end
@@ -258,11 +318,9 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
     return tasks
   end
 
-  local report = ffi.cast("double *", report_place)
-
   return function(hold)
     local tasks = limits.call(drain, hold)
-    report[0] = collectgarbage("count") * 1024
+    report_memory()
     return tasks, spent
   end, call_hook
 end

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import uvloop
+
 from tests.support import eventually_in_thread, no_threads_left
 
 
@@ -42,6 +44,7 @@ def pid_in(file: Path) -> int:
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Fail if threads, processes, zombies or descriptors are left that were not there before."""
+    uvloop.new_event_loop().close()  # with its first loop in a process, libuv opens a pipe that stays
     before, descriptors = children(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with no_threads_left():
         yield

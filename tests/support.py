@@ -88,8 +88,7 @@ class PluginLua:
 
     def take(self) -> list[tuple[Effect, tuple[Any, ...]]]:
         """Empty the outbox: each effect with its values."""
-        self.host[b"seal"]()
-        values = self.take_raw()
+        values = self._values()
         effects, at = [], 0
         while at < len(values):
             code = Effect(values[at])
@@ -99,11 +98,13 @@ class PluginLua:
         assert at == len(values)
         return effects
 
-    def take_raw(self) -> list[Any]:
-        """The flat run of values, without an end to the batch."""
+    def _values(self) -> list[Any]:
+        """The flat run of values at the end of a batch."""
         values: list[Any] = []
-        while (taken := self.host[b"take"]()) is not None:
+        taken = self.host[b"take"](True)
+        while taken is not None:
             values += taken if isinstance(taken, tuple) else (taken,)
+            taken = self.host[b"take"](False)
         return values
 
     def errors(self) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ PUBLIC = [
     "Engine",
     "EngineError",
     "EngineStats",
+    "Script",
     "ScriptError",
     "ScriptLoadError",
     "Sink",

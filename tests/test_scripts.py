@@ -10,13 +10,15 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine import Capture, Config, Engine
+from engine import Capture, Config, Engine, Script
 from engine.capture.synth import Synthesis, synthesize
 from engine.values.records import Alert, Record, Resource, Tls
 from engine.values.records import Counter as Counted
+from tests.capture.packets import pcap, udp
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "pcap"
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -27,12 +29,13 @@ def synthesis(tmp_path: Path) -> Synthesis:
     return synthesize(tmp_path / "x.pcap", files=24, seed=3)
 
 
-async def run(script: str, capture: Path, args: str, *kinds: str) -> tuple[Engine, list[Record]]:
-    """Run an example over a capture; the engine and the records of some kinds."""
-    async with asyncio.timeout(60), Engine(scripts=[SCRIPTS / script], config=Config(args=args)) as engine:
+async def run(script: str, capture: Path | None, args: str, *kinds: str, **config: Any) -> tuple[Engine, list[Record]]:
+    """Run an example over a capture, or as the source; the engine and the records of some kinds."""
+    settings = Config(args=args, **config)
+    async with asyncio.timeout(60), Engine(scripts=[SCRIPTS / script], config=settings) as engine:
         assert engine.load_errors == ()
         records = engine.subscribe(*kinds)
-        await engine.run(Capture(capture))
+        await engine.run(Capture(capture) if capture is not None else Script(SCRIPTS / script))
     assert engine.stats.script_errors == 0
     return engine, [record async for record in records]
 
@@ -106,6 +109,34 @@ async def test_malware_hash_without_a_list_is_disabled(tmp_path: Path) -> None:
     config = Config(args=str(tmp_path / "absent.txt"))
     async with Engine(scripts=[SCRIPTS / "malware_hash.lua"], config=config) as engine:
         assert engine.stats.plugins == ()
+
+
+async def test_store_dns_only(synthesis: Synthesis, tmp_path: Path) -> None:
+    dns = [(5.0 + n, udp(("10.9.9.9", 40_000 + n), ("10.0.0.53", 53), b"question")) for n in range(7)]
+    noise = [(6.0, udp(("10.9.9.9", 40_000), ("10.0.0.53", 54), b"noise"))]
+    capture = tmp_path / "both.pcap"
+    capture.write_bytes(synthesis.path.read_bytes() + pcap([*dns, *noise])[24:])
+    engine, _ = await run("store_dns_only.lua", capture, "", "log", store=tmp_path / "out")
+    told = engine.stats.store
+    whole = told.packets - told.shortened
+    assert told.shortened > 100
+    assert told.skipped > 0
+    (path,) = (tmp_path / "out").iterdir()
+    assert all(data in path.read_bytes() for _, data in dns)
+    assert noise[0][1] not in path.read_bytes()
+    assert whole >= len(dns)
+
+
+async def test_alerts_from_log() -> None:
+    _, records = await run("alerts_from_log.lua", None, str(SCRIPTS / "alerts.log"), "alert", "log")
+    alerts = [record for record in records if isinstance(record, Alert)]
+    assert [(each.time, each.priority, each.message) for each in alerts] == [
+        (1700000000.25, 1, "beacon to a known host"),
+        (1700000003.0, 3, "cleartext password"),
+        (1700000007.5, 2, "many logins"),
+    ]
+    assert alerts[0].flow == "06A:0A.00.00.05:p-9CB0_CB.00.71.09:p-01BB"
+    assert alerts[1].extra["dest_ip"] == "203.0.113.80"
 
 
 async def test_tcp_flags(synthesis: Synthesis) -> None:

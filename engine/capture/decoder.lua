@@ -23,7 +23,7 @@ local M = {}
 -- Dissectors call one another as tail calls, and all that a trace follows count towards this limit, which is 15.
 require("jit.opt").start("loopunroll=60")
 
-local copy = ffi.copy
+local copy, floor, abs = ffi.copy, math.floor, math.abs
 local counters, address_of = layouts.counters, layouts.address_of
 local count_flow, take, advance = flows.count, tcp.take, tcp.advance
 local UNDECODED, DECODED = verdicts.UNDECODED, verdicts.DECODED
@@ -48,7 +48,7 @@ local latest, queued_time = 0, 0            -- latest time stamp of all packets,
 local second                                -- that is about to begin: first the flows go that are over then
 local records_left = 0                      -- that a step was to read when the second came
 
-local frames                                -- of the packets of a step, when they are wanted
+local frames, origins                       -- of the packets of a step, when they are wanted
 local frame_count = 0
 
 local function start_batch()
@@ -72,10 +72,11 @@ function M.configure(buffers, settings, limits, seed, streams)
   return address_of(counters), address_of(graph.layer_packets), expiry.configure(tcp.leave, has_room)
 end
 
--- Whether the next steps are to keep their packets. Returns where they are, or 0.
+-- Whether the next steps are to keep their packets. Returns where these are and where they came from, or zeros.
 function M.want_frames(wanted)
   frames, frame_count = wanted and ffi.new(ffi.typeof("$[?]", frame.frame_t), QUEUE) or nil, 0
-  return wanted and address_of(frames) or 0
+  origins = wanted and ffi.new(ffi.typeof("$[?]", frame.origin_t), QUEUE) or nil
+  return wanted and address_of(frames) or 0, wanted and address_of(origins) or 0
 end
 
 -- Names of the protocols by their numbers, from 1 on, a line each. Their counts lie one further: 0 is none.
@@ -133,7 +134,31 @@ local function count(verdict, wire)
   return 0
 end
 
+-- The time stamp as seconds and nanoseconds; of the double, unless the reader kept it in full.
+local function keep_time(origin)
+  local time = record.time
+  local seconds, nanos = record.seconds, record.nanos
+  local kept = record.precise == 1 and nanos < 1e9 and abs(seconds + nanos * 1e-9 - time) < 1e-6
+  if not kept then
+    if not (time > 0) then time = 0 end
+    seconds = floor(time)
+    local micros = floor((time - seconds) * 1e6 + 0.5)
+    if micros == 1e6 then seconds, micros = seconds + 1, 0 end
+    nanos = micros * 1000
+  end
+  origin.seconds, origin.nanos, origin.precise = seconds < 2 ^ 32 and seconds or 2 ^ 32 - 1, nanos, kept and 1 or 0
+end
+
+local function keep_origin(row)
+  local origin = origins[frame_count]
+  origin.row, origin.side = row, packet.side
+  origin.address, origin.captured = base_address + record.offset, record.captured
+  origin.wire, origin.link = record.wire, record.link
+  keep_time(origin)
+end
+
 local function keep_frame(verdict, row)
+  keep_origin(row)
   packet.verdict, packet.row, packet.flow = verdict, row, row ~= 0 and row_at(row).number or 0
   copy(frames + frame_count, packet, HEAD_BYTES + packet.layer_count * LAYER_BYTES)
   frame_count = frame_count + 1
@@ -250,6 +275,27 @@ function M.finish()
 end
 
 M.ignore, M.mute = tcp.ignore, tcp.mute
-M.show_flows, M.forget, M.position = expiry.show, flows.forget, records.position
+M.show_flows, M.forget_over = expiry.show, expiry.start_batch
+M.forget, M.position = flows.forget, records.position
+
+-- The row of a flow key, 0 when there is none.
+function M.flow_row(key) return (flows.find_key(key)) end
+
+-- Whether there is a flow of a key, or one that is over since the batch before; 1 when its A is the key's Z, and the bytes of A,
+-- of Z, and which end is the client. Bytes of packets of the last step that came later are left out: behind a place among its
+-- frames, or after a time where the place is -1.
+function M.flow_bytes(key, place, time)
+  local index, like = flows.find_key(key)
+  local row = index ~= 0 and row_at(index) or like and expiry.find(like)
+  if not row then return false, 0, 0, 0, 0 end
+  local later = ffi.new("double[2]")
+  for at = frames and place + 1 or frame_count, frame_count - 1 do
+    local each = origins[at]
+    if each.row == index and (place >= 0 or frames[at].time > time) then
+      later[each.side] = later[each.side] + each.wire
+    end
+  end
+  return true, like.side, row.bytes[0] - later[0], row.bytes[1] - later[1], row.client
+end
 
 return M

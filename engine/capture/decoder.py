@@ -6,6 +6,7 @@ Packets never become Python objects. What a batch leaves behind are stream event
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import struct
@@ -47,6 +48,9 @@ _LUA_FUNCTIONS: Final = (
     "ignore",
     "mute",
     "show_flows",
+    "forget_over",
+    "flow_row",
+    "flow_bytes",
     "forget",
 )
 
@@ -111,6 +115,17 @@ class Batch(NamedTuple):
     frame_count: int = 0
     flows: int = 0
     """How many flows are over since the batch before; `Decoder.flows_over` gives them until the next call."""
+    origins: int = 0
+    """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture, and hold as long."""
+
+
+class FlowBytes(NamedTuple):
+    """What a flow had carried at some moment."""
+
+    a_bytes: float
+    z_bytes: float
+    client: int
+    """1 when a SYN showed A of the key to be the client, 2 when Z, 0 when none did."""
 
 
 class Decoder:
@@ -200,7 +215,7 @@ class Decoder:
             streams,
         )
         self._counters, self._layers, self._rows = addresses
-        self._frames = 0
+        self._frames = self._origins = 0
         self.want_frames(frames)
 
     def begin(self, capture: MappedCapture, *, shift: float = 0.0) -> None:
@@ -247,7 +262,7 @@ class Decoder:
         """Whether the next steps leave their dissected packets in memory, for `Batch.frames`."""
         wanted = wanted or self._needs_frames
         if wanted != bool(self._frames):
-            self._frames = self._lua["want_frames"](wanted)
+            self._frames, self._origins = self._lua["want_frames"](wanted)
 
     def resume(self) -> None:
         """Dissect those frames of the last step further whose last layer names a protocol of ours as the next one.
@@ -319,6 +334,22 @@ class Decoder:
         if opened is not None:
             self._lua["mute"](opened[0], stream)
 
+    def flow_row(self, key: bytes) -> int:
+        """The row of a flow key, 0 when there is none."""
+        return int(self._lua["flow_row"](key))
+
+    def flow_bytes(self, key: bytes, *, place: int = -1, time: float = math.inf) -> FlowBytes | None:
+        """What a flow had carried at a packet of the last batch: at a place among its frames, or at a time.
+
+        Without frames, or as it is, now. None for a flow that there is not.
+        """
+        found, swapped, a_bytes, z_bytes, client = self._lua["flow_bytes"](key, place, time)
+        if not found:
+            return None
+        if swapped:
+            return FlowBytes(z_bytes, a_bytes, 3 - client if client else 0)
+        return FlowBytes(a_bytes, z_bytes, int(client))
+
     def flow_records(self) -> Iterator[Iterator[Flow]]:
         """The flows that are not over, in slices of some hundred. They go on counting between slices.
 
@@ -333,6 +364,10 @@ class Decoder:
     def flows_over(self, batch: Batch) -> Iterator[Flow]:
         """The flows that are over since the batch before, made as they are taken; none has packets in a later batch."""
         return read_flows(self._rows, batch.flows)
+
+    def forget_over(self) -> None:
+        """From now on `flow_bytes` knows no flow that is over; without, it does until the next batch."""
+        self._lua["forget_over"]()
 
     def stats(self) -> DecodeStats:
         """Counts so far; after `close`, the last ones. Reads memory and does not call Lua."""
@@ -370,7 +405,7 @@ class Decoder:
             self._opened.pop(stream, None)
         self._over.clear()
         events, packets, done, time, frames, flows = self._lua[name](*args)
-        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames, flows)
+        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames, flows, self._origins)
 
     def _read_events(self, number: int) -> list[StreamEvent]:
         arena = self._arena

@@ -74,6 +74,13 @@ function M.start_batch()
   count = 0
 end
 
+-- The copy of a row that is of the same flow as a packet whose side is known, or nil.
+function M.find(packet)
+  for at = 0, count - 1 do
+    if flows.is_of(over[at], packet) then return over[at] end
+  end
+end
+
 -- How many rows are left.
 function M.count()
   return count

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import field, fields, make_dataclass
 from typing import Any, Final
 
+from engine.values.flowkeys import PROTOCOL_NAMES
 from engine.values.records import Flow
 
 _ROW: Final = struct.Struct("<16s16sHHBB34xdddddd16x")  # offpath_row_t in layouts.lua
-_PROTOCOLS: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
 def read_flows(address: int, number: int) -> Iterator[Flow]:
@@ -65,7 +65,7 @@ def _flow(
         a_key, z_key = a.hex(), z.hex()
     return _make_flow(
         f"{proto:02X}{letter}:{a_key.upper()}:p-{a_port:04X}_{z_key.upper()}:p-{z_port:04X}",
-        _PROTOCOLS[proto],
+        PROTOCOL_NAMES[proto],
         socket.inet_ntop(code, a),
         a_port,
         socket.inet_ntop(code, z),

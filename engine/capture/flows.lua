@@ -80,6 +80,12 @@ local function matches(row, packet, a, z, side)
       and key[5] == address[z + 1] and key[6] == address[z + 2] and key[7] == address[z + 3])
 end
 
+-- Whether a packet whose side is known is of the flow of a row.
+function M.is_of(row, packet)
+  local side = packet.side
+  return matches(row, packet, side * 4, 4 - side * 4, side)
+end
+
 -- The row a slot leads to: 0 when the slot is empty, -1 when the row is of another flow.
 local function look(table, i, hash, packet, a, z, side)
   local index = table[i].row
@@ -197,7 +203,8 @@ end
 
 ---- packets -----------------------------------------------------------------------------------------------------
 
--- The row of the packet's 5-tuple, made when there is none; 0 when the table is full. Sets the packet's side.
+-- The row of the packet's 5-tuple. When there is none it is made at stream time `now`, and only looked for without. 0 for none, as
+-- when the table is full. Sets the packet's side.
 local function find(packet, now)
   -- The lower port is Z: 0 when the source port is the higher one. Without a branch, as either way is as common.
   local difference = packet.port[0] - packet.port[1]
@@ -212,7 +219,29 @@ local function find(packet, now)
     index = probe(old_slots, old_mask, hash, packet, a, z, side)
     if index ~= 0 then return index end
   end
+  if not now then return 0 end
   return add_row(hash, packet, a, z, side, now)
+end
+
+-- Reads an address of a flow key into four words in network order; false when it is none.
+local function read_address(text, family, words)
+  local digits = family == 4 and text:gsub("%.", "") or text
+  if #digits ~= (family == 4 and 8 or 32) or digits:find("%X") then return false end
+  local bytes = cast(layouts.bytes_ptr_t, words)
+  for at = 0, #digits / 2 - 1 do bytes[at] = tonumber(digits:sub(at * 2 + 1, at * 2 + 2), 16) end
+  return true
+end
+
+-- The row of a flow key, 0 when there is none, and a packet from A of the key to Z of it: its side is 1 when A of the key is Z of
+-- the row.
+function M.find_key(key)
+  local proto, letter, a, port_a, z, port_z = key:match("^(%x%x)([AB]):([%x.]+):p%-(%x%x%x%x)_([%x.]+):p%-(%x%x%x%x)$")
+  local family = letter == "A" and 4 or 6
+  local packet = layouts.packet_t()
+  if not proto or not read_address(a, family, packet.ip) or not read_address(z, family, packet.ip + 4) then return 0 end
+  packet.family, packet.proto = family, tonumber(proto, 16)
+  packet.port[0], packet.port[1] = tonumber(port_a, 16), tonumber(port_z, 16)
+  return find(packet), packet
 end
 
 -- Counts a packet of `wire` bytes to its flow and returns the row, or 0 when the table is full. `time` is that of the

@@ -19,6 +19,8 @@ typedef struct {
   int32_t  captured;     // bytes in the file
   int32_t  wire;         // bytes on the wire, never less than captured
   int32_t  link;         // link type
+  int32_t  precise;      // 1: time stamps of the file are finer than microseconds
+  uint32_t seconds, nanos;   // the time stamp, exactly; only where it is precise
 } offpath_record_t;
 
 // A TCP packet on its way from the packet loop to the stream loop. Row 0: only the time goes on.

@@ -86,8 +86,10 @@ local function next_pcap()
     return left > 0 and BROKEN or END
   end
   local p = base + position
-  local time = unsigned(word(p, 0)) + unsigned(word(p, 4)) / ticks
-  local captured = word(p, 8)
+  local seconds, fraction = unsigned(word(p, 0)), unsigned(word(p, 4))
+  local time, captured = seconds + fraction / ticks, word(p, 8)
+  record.precise = ticks > 1e6 and 1 or 0
+  if ticks > 1e6 then record.seconds, record.nanos = seconds, fraction end
   local result = take_record(position + 16, captured, word(p, 12), left - 16, link, time)
   if result == PACKET then
     position = position + 16 + captured
@@ -129,12 +131,23 @@ local function read_interface(p, length)
   return SKIPPED
 end
 
+-- Keeps a time stamp that is finer than microseconds, as no double holds it.
+local function keep_exact(high, low, ticks_per_second, shift)
+  record.precise = 1
+  local stamp, second = ffi.cast("uint64_t", high) * 4294967296ULL + ffi.cast("uint64_t", low), ffi.cast("uint64_t", ticks_per_second)
+  record.seconds = tonumber(stamp / second) + shift
+  record.nanos = math.floor(tonumber(stamp % second) * 1e9 / ticks_per_second)
+end
+
 local function read_enhanced(p, length)
   if length < 32 then return BROKEN end
   local index = unsigned(word(p, 8)) + 1
   if index > interface_count then return BROKEN end
   local interface = interfaces.at(index)
-  local time = (unsigned(word(p, 12)) * 2 ^ 32 + unsigned(word(p, 16))) / interface.ticks + interface.shift
+  local high, low = unsigned(word(p, 12)), unsigned(word(p, 16))
+  local time = (high * 2 ^ 32 + low) / interface.ticks + interface.shift
+  record.precise = 0
+  if interface.ticks > 1e6 and interface.ticks < 1e18 then keep_exact(high, low, interface.ticks, interface.shift) end
   return take_record(position + 28, word(p, 20), word(p, 24), length - 32, interface.link, time)
 end
 

@@ -72,12 +72,19 @@ def run(
     chunk_mb: Annotated[
         int, typer.Option("--chunk-mb", metavar="N", min=1, help="Hand on longer bodies in parts of N MiB.")
     ] = 5,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", metavar="DIR", help="Write packets below this folder, as scripts choose."),
+    ] = None,
+    store_mb: Annotated[
+        int, typer.Option("--store-size", metavar="MB", min=1, help="Begin another file after so many MB.")
+    ] = 100,
     no_uvloop: Annotated[bool, typer.Option("--no-uvloop", help="Use the event loop of Python.")] = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show INFO lines and tracebacks; -vv: DEBUG, too.")
     ] = 0,
 ) -> None:
-    """Run Lua scripts over captures, or over the packets of a network interface.
+    """Run Lua scripts over captures, over the packets of a network interface, or over those that one of them makes.
 
     Log lines of level WARN and worse go to stderr; what scripts print and, at the end, a summary go to stdout. Ctrl-C
     stops reading and waits for unfinished tasks, a second one abandons them, a third one leaves at once. It is the
@@ -90,8 +97,6 @@ def run(
                 130  stopped by Ctrl-C (143: by SIGTERM), but for a live capture that had its normal end
     """
     scripts, captures = _sort(paths, captures or [])
-    if not captures and live is None:
-        refuse("nothing to read: name a capture with --capture FILE, or an interface with --live IFACE")
     _check(scripts, captures, records)
     if not math.isfinite(drain):
         refuse(f"--drain must be a number of seconds, not {drain}")
@@ -114,6 +119,8 @@ def run(
             settings=dict(_setting(each) for each in settings or ()),
             drain_seconds=drain,
             chunk_bytes=chunk_mb << 20,
+            store=store,
+            store_mb=store_mb,
         )
         code = execute(
             RunPlan(tuple(scripts), source, config, records=records, uvloop=not no_uvloop, verbosity=verbose)
@@ -142,8 +149,8 @@ def _sort(paths: list[Path], captures: list[Path]) -> tuple[list[Path], list[Pat
 
 def _source(
     captures: list[Path], replay: float | None, loop: int | None, live: str | None, limits: dict[str, Any]
-) -> Source:
-    """What is to be read. Raises `ConfigError` for values out of range."""
+) -> Source | None:
+    """What is to be read, None for what an inputfilter makes. Raises `ConfigError` for values out of range."""
     from engine.sources import Capture, Captures, Live, Pipe, Replay
 
     if live is not None:
@@ -160,6 +167,10 @@ def _source(
         if sys.stdin.isatty():
             refuse("-: standard input is a terminal, pipe a capture into it")
         return Pipe()
+    if not captures:
+        if replay is not None or loop is not None:
+            refuse("nothing to replay: name a capture with --capture FILE")
+        return None
     if replay is not None:
         return Replay(captures, replay, loops=1 if loop is None else loop)
     if loop is not None:

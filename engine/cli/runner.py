@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import typer
 
-from engine import Config, Engine, EngineError
+from engine import Config, Engine, EngineError, Script
 from engine.capture.compression import HEAD_BYTES, compression_of
 from engine.cli.signals import Interrupts
 from engine.cli.summary import summary_lines
@@ -36,7 +36,8 @@ class RunPlan:
     """What to run. Made by `engine.cli.run` from options that were checked."""
 
     scripts: tuple[Path, ...]
-    source: Source
+    source: Source | None
+    """None: an inputfilter of the scripts is the source."""
     config: Config
     records: Path | None = None
     uvloop: bool = True
@@ -71,7 +72,8 @@ class SourceRun:
     def __init__(self, plan: RunPlan, sink: JsonLinesSink | None) -> None:
         self._plan = plan
         self._sink = sink
-        self.display = Display(_title(plan.source), _read_size(plan.source), verbosity=plan.verbosity)
+        self._chosen = source = plan.source
+        self.display = Display(_title(source), _read_size(source), verbosity=plan.verbosity)
         self.stats = EngineStats()
         self._load_failures = 0
         self._interrupted = 0
@@ -109,7 +111,7 @@ class SourceRun:
 
     def _stop(self) -> None:
         """First signal: what takes time by itself ends as if it had no more, a file that is read is given up."""
-        if self._reading and isinstance(self._plan.source, Live | Pipe | Replay):
+        if self._reading and isinstance(self._chosen, Live | Pipe | Replay | Script):
             self._engine.end_source()
         else:
             self._source.cancel()
@@ -121,8 +123,9 @@ class SourceRun:
             self._began = time.perf_counter()
             with self._source:
                 try:
+                    self._chosen = source = self._choose(engine)
                     self._reading = True
-                    await engine.run(self._plan.source)
+                    await engine.run(source)
                 except EngineError as exc:
                     self._failure = exc
             self._note(engine.stats)
@@ -132,6 +135,21 @@ class SourceRun:
                 self._life.cancel()
             group.cancel_scope.cancel()
         await anyio.lowlevel.checkpoint()  # where an abandoned run ends
+
+    def _choose(self, engine: Engine) -> Source:
+        """What is read. Raises `EngineError` when no source is named and no script makes packets or alerts."""
+        if self._plan.source is not None:
+            return self._plan.source
+        filters = {plugin.script for plugin in engine.stats.plugins if plugin.block == "inputfilter"}
+        found = [script for script in self._plan.scripts if script.name in filters]
+        if not found:
+            raise EngineError(
+                "nothing to read: name a capture with --capture FILE, an interface with --live IFACE, or a script with "
+                "an inputfilter"
+            )
+        if len(found) > 1:
+            raise EngineError(f"one source at a time: {len(found)} scripts have an inputfilter")
+        return Script(found[0])
 
     async def _drain(self, engine: Engine) -> None:
         """After an interrupt: wait for unfinished tasks until the deadline."""
@@ -227,18 +245,20 @@ def _loop_factory(use_uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] |
     return factory
 
 
-def _title(source: Source) -> str:
+def _title(source: Source | None) -> str:
     """What the bar says is read."""
-    if isinstance(source, Capture):
+    if source is None:
+        return "an inputfilter"
+    if isinstance(source, Capture | Script):
         return Path(source.path).name
     if isinstance(source, Captures | Replay):
         return Path(source.paths[0]).name if len(source.paths) == 1 else f"{len(source.paths)} captures"
     return name_of(source)
 
 
-def _read_size(source: Source) -> int | None:
+def _read_size(source: Source | None) -> int | None:
     """Bytes of the captures; None when that says little of how many packets they hold."""
-    if isinstance(source, Live | Pipe) or (isinstance(source, Replay) and source.loops > 1):
+    if source is None or isinstance(source, Live | Pipe | Script) or (isinstance(source, Replay) and source.loops > 1):
         return None
     paths = [source.path] if isinstance(source, Capture) else list(source.paths)
     try:

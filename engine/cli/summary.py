@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.values.stats import AsyncStats, EngineStats, HttpStats
+from engine.values.stats import AsyncStats, EngineStats, HttpStats, StoreStats
 
 
 def summary_lines(stats: EngineStats, seconds: float) -> list[str]:
@@ -22,6 +22,7 @@ def summary_lines(stats: EngineStats, seconds: float) -> list[str]:
         ("resources", f"{stats.resources:,}"),
         ("async tasks", _tasks(stats.tasks)),
         ("async times", _times(stats.tasks)),
+        ("stored", _stored(stats.store)),
         ("events", _events(stats)),
         ("messages", _messages(stats)),
         ("script errors", f"{stats.script_errors:,}" if stats.script_errors else ""),
@@ -77,6 +78,13 @@ def _files(http: HttpStats) -> str:
         return "0"
     partial = f", {http.files_partial:,} partial" if http.files_partial else ""
     return f"{http.files:,}: {http.files_complete:,} complete{partial}, {amount(http.file_bytes)}"
+
+
+def _stored(store: StoreStats) -> str:
+    if not store.seen:
+        return ""
+    text = f"{counted(store.packets, 'packet')}, {amount(store.bytes)} in {counted(store.files, 'file')}"
+    return f"{text}; {store.shortened:,} without payload" if store.shortened else text
 
 
 def _tasks(tasks: AsyncStats) -> str:
@@ -147,6 +155,8 @@ def _losses(stats: EngineStats) -> list[str]:
         (http.write_errors, "file write", " failed"),
         (tasks.late_results, "async result", " too late"),
         (stats.records.dropped, "record", " dropped"),
+        (stats.store.lost, "packet", " not stored: writing failed"),
+        (stats.flow_updates_dropped, "flow update", " past the limits"),
     )
     return [f"{counted(number, noun)}{rest}" for number, noun, rest in causes if number]
 

@@ -43,6 +43,10 @@ class TaskCounts:
         if task.submitted:  # not what is left of a pack, which was taken before
             self._waits.add(now - task.submitted, task.size)
 
+    def take_many(self, size: int) -> None:
+        """A run took tasks whose waits are counted elsewhere. Under the lock."""
+        self._taken += size
+
     def put_back(self, task: Task) -> None:
         """A run gave a task back. Under the lock."""
         self._taken -= task.size
@@ -72,6 +76,11 @@ class TaskCounts:
         else:
             self._failed += len(outcome.failures)
             self._completed += count - len(outcome.failures)
+
+    def complete(self, count: int) -> None:
+        """Tasks ended well whose outcomes are where they belong."""
+        self.pending -= count
+        self._completed += count
 
     def stats(self, stuck_threads: int, workers: tuple[WorkerStats, ...], runs: Iterable[Histogram]) -> AsyncStats:
         """All of it at this moment. `runs` are those of the workers that there are. Under the lock."""

@@ -290,14 +290,17 @@ def touched_paths(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def touched_by_run(tasks: Sequence[Task]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The same of all operations of a run, whose one target is looked up once."""
-    of_first, writes = touched_paths(tasks[0])
-    reads = dict.fromkeys(of_first)
-    for task in tasks[1:]:
-        if task.source:
-            task.paths = task.paths or (_comparable(task.source), writes)
-            reads.update(dict.fromkeys(task.paths[0]))
-    return tuple(reads), writes
+    """The same of several operations; a target that all share is looked up once."""
+    reads: dict[str, None] = {}
+    writes: dict[str, None] = {}
+    first = tasks[0]
+    for task in tasks:
+        if task.target == first.target and first.paths is not None:
+            task.paths = task.paths or (_comparable(task.source) if task.source else (), first.paths[1])
+        of_task = touched_paths(task)
+        reads.update(dict.fromkeys(of_task[0]))
+        writes.update(dict.fromkeys(of_task[1]))
+    return tuple(reads), tuple(writes)
 
 
 def _comparable(path: str) -> tuple[str, ...]:

@@ -147,22 +147,35 @@ class Gate:
         """Bring outcomes home that no callback waits for: with others that come within about a millisecond."""
         self._put_in_line(queue, outcomes, soon=False)
 
+    def call_together(self, queue: TaskQueue, fn: Callable[[], object]) -> None:
+        """The same for what is told of them by a call."""
+        self._put_in_line(queue, fn, soon=False)
+
     def call_in_line(self, queue: TaskQueue, fn: Callable[..., Any], *args: Any) -> None:
         """Have something called on the loop thread, in order with the outcomes of a queue."""
         self._put_in_line(queue, lambda: fn(*args))
 
     def _put_in_line(self, queue: TaskQueue, item: list[Outcome] | Callable[[], object], *, soon: bool = True) -> None:
         with self._lock:
-            line = self._lines.get(queue)
-            if line is None:
-                line = self._lines[queue] = _Line()
-            line.waiting.append(item)
-            self._given.setdefault(queue, line)
+            self._line_of(queue).waiting.append(item)
             self._rest_wanted = self._rest_wanted or not soon
             if self._armed or (self._resting and not soon):
                 return
             self._armed = True
         self._wake()
+
+    def bring(self, queue: TaskQueue, fetch: Callable[[], object]) -> None:
+        """Bring home what `fetch` finds, behind what waits. On the loop thread, in a turn of its own."""
+        with self._lock:
+            self._line_of(queue).waiting.append(fetch)
+        self.collect()
+
+    def _line_of(self, queue: TaskQueue) -> _Line:
+        """The line of a queue, among those to serve. Under the lock."""
+        line = self._lines.get(queue)
+        if line is None:
+            line = self._lines[queue] = _Line()
+        return self._given.setdefault(queue, line)
 
     def call_threadsafe(self, fn: Callable[..., Any], *args: Any) -> None:
         """Have something that takes no time called on the loop thread, before outcomes, in the order of these calls."""

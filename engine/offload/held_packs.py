@@ -28,6 +28,7 @@ class HeldPacks:
         lock: threading.Lock,
         slots: Iterable[Slot],
         *,
+        before_look: Callable[[], bool],
         someone_is_idle: Callable[[], bool],
         more_may_come: Callable[[], bool],
         give: Callable[[list[Outcome]], None],
@@ -36,11 +37,13 @@ class HeldPacks:
     ) -> None:
         """`slots` is the live set of those with a run. All but `more_may_come` are called under `lock`, the queue's.
 
+        `before_look()` may put packs into the hands of a slot; whether it wants to be called again.
         `put_back(task)` takes the part of a pack that has not begun; `all_begun(task)` hears that there is none left.
         """
         self._loop = loop
         self._lock = lock
         self._slots = slots
+        self._before_look = before_look
         self._someone_is_idle = someone_is_idle
         self._more_may_come = more_may_come
         self._give = give
@@ -57,12 +60,13 @@ class HeldPacks:
     def _look(self) -> None:
         self._looking = False
         with self._lock:
+            again = self._before_look()
             idle = self._someone_is_idle()
             held = [(slot, task) for slot in self._slots for task in slot.holding.values() if task.is_pack]
             for slot, task in held:
                 if slot.worker is not None and not slot.orphaned:
                     self._look_at(slot, slot.worker, task, idle=idle)
-        if held:
+        if held or again:
             self.look_later()
         elif self._more_may_come():
             self.look_later(_IDLE_LOOK_SECONDS)

@@ -61,20 +61,35 @@ class PathLocks:
     def _in_use(self, reads: Iterable[str], writes: Iterable[str]) -> bool:
         return not self._writers.isdisjoint((*reads, *writes)) or any(path in self._readers for path in writes)
 
+    def narrow(self, holder: object, touched: Callable[[], Touched]) -> None:
+        """Keep but some of the paths of one `acquire`, and let the waiters try again."""
+        with self._lock:
+            if self._alone is not None and self._alone[0] is holder:
+                self._alone = holder, touched
+                return
+            self._drop(holder)
+            self._hold(holder, touched())
+            waiting, self._waiting = self._waiting, []
+        for retry in waiting:
+            retry()
+
     def release(self, holder: object) -> None:
         """Give the paths of one `acquire` back and let the waiters try again."""
         with self._lock:
             if self._alone is not None and self._alone[0] is holder:
                 self._alone = None  # and nobody waits: whoever comes looks the paths up first
                 return
-            reads, writes = self._holders.pop(holder)
-            for path in reads:
-                if path not in writes:
-                    self._drop_reader(path)
-            self._writers.difference_update(writes)
+            self._drop(holder)
             waiting, self._waiting = self._waiting, []
         for retry in waiting:
             retry()
+
+    def _drop(self, holder: object) -> None:
+        reads, writes = self._holders.pop(holder)
+        for path in reads:
+            if path not in writes:
+                self._drop_reader(path)
+        self._writers.difference_update(writes)
 
     def _drop_reader(self, path: str) -> None:
         left = self._readers[path] - 1

@@ -308,7 +308,7 @@ class ProcessWorker:
         As in worker.lua, the place moves before the flag is looked at: a task at which the worker was to stop was not
         begun, and may be another worker's by now.
         """
-        number, code, skip, _, size = row
+        number, code, skip, data, size = row
         if code != PACK_CODE:
             return [number, Status.FAILED, message, b""]
         ended, outcomes = self.outcomes()
@@ -317,7 +317,7 @@ class ProcessWorker:
         results: list[Value] = []
         if at < size and at <= self.place() and (stop == 0 or at + 1 < stop):
             results += [number, Status.FAILED_IN_PACK, message, b""]
-            outcomes += _lua_values(skip + at, Status.FAILED, message)
+            outcomes += _lua_outcome(_first_value(data) + skip + at, Status.FAILED, message)
             at, ended = at + 1, ended + 1
         if ended:
             results += [number, Status.PART, outcomes, ended]
@@ -352,7 +352,18 @@ def _rows(flat: Iterable[Any], width: int) -> Iterable[_Row]:
     return zip(*[iter(flat)] * width, strict=True)
 
 
-def _lua_values(place: int, status: int, text: bytes) -> bytes:
-    """Two integers and a string as LuaJIT's string.buffer encodes them (tags 6, and 32 plus the length below 192)."""
+# Of LuaJIT's string.buffer: tags of a 32-bit integer, of a double, and of a string below 192 bytes, plus its length.
+_INTEGER, _DOUBLE, _STRING = 6, 7, 32
+
+
+def _first_value(encoded: bytes) -> float:
+    """The number that comes first in what string.buffer encoded."""
+    value: float
+    [value] = struct.unpack_from("<i" if encoded[0] == _INTEGER else "<d", encoded, 1)
+    return value
+
+
+def _lua_outcome(task_id: float, status: int, text: bytes) -> bytes:
+    """Two numbers and a string as string.buffer encodes them."""
     text = text[:191]
-    return struct.pack("<BiBiB", 6, place, 6, status, 32 + len(text)) + text
+    return struct.pack("<BdBiB", _DOUBLE, task_id, _INTEGER, status, _STRING + len(text)) + text

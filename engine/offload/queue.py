@@ -16,31 +16,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.offload.counts import TaskCounts
-from engine.offload.files import GIVEN_UP, coalesces, in_thread, operate, operate_run, touched_by_run
 from engine.offload.held_packs import HeldPacks
+from engine.offload.lane import Lane, LaneUser
+from engine.offload.operations import Operations
 from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
+from engine.values.histogram import Histogram
 from engine.values.stats import AsyncStats, WorkerStats
 
 if TYPE_CHECKING:
     from engine.offload.gate import Gate
 
 _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one worker's and others could not help it
-
-# Threads that do small operations hinder each other: each system call lets go of the GIL and has to get it back.
-# Measured: four take twice as long as one. So another run is started only when those that there are begin fewer than so
-# many operations, each, in so many seconds.
-_QUICK_OPERATIONS = 4
-_WATCH_SECONDS = 0.002
-
-_RUN_APPENDS = 256  # copybuffers done as one
-_RUN_CATS = 32  # likewise; each has a source to look up under the lock
-_RUN_BYTES = 8 << 20
 
 _LINGER_SECONDS = 0.002  # that a run waits for more: to wake it costs a fifth of what a new one does
 
@@ -56,14 +48,18 @@ class TaskQueue:
         workers: int,
         setup: Callable[[Callable[[int, bytes], None], Callable[[int], bytes]], WorkerSetup],
         deliver: Callable[[list[Outcome]], None],
+        deliver_count: Callable[[int], None] | None = None,
         log: Callable[[int, bytes], None],
         make_worker: Callable[[WorkerSetup, Callable[..., Any]], Worker] = LuaWorker,
         on_quick: Callable[[int, bool], None] = lambda _code, _is_quick: None,
+        lane_user: LaneUser | None = None,
         stuck_limit: int = 16,
         limit: int = sys.maxsize,
     ) -> None:
         """`setup(log, load_code)` says how a worker's state is built; `log` gets what workers logged, on the loop.
 
+        `deliver_count` gets a number of file operations that went well; with None they come as outcomes, too.
+        `lane_user` is the script's state, if quick tasks may go by a lane.
         `limit` is how many unfinished tasks the script's side allows: beyond half of it the queue is `half_full`.
         """
         self.name = name
@@ -71,6 +67,7 @@ class TaskQueue:
         self._limit = limit
         self._gate = gate
         self._deliver = deliver
+        self._deliver_count = deliver_count
         self._make_worker = make_worker
         self._on_quick = on_quick
         self._stuck_limit = stuck_limit
@@ -80,30 +77,42 @@ class TaskQueue:
         self._lock = threading.Lock()
         self._ready: deque[Task] = deque()
         self._starting = 0  # runs that have drawn nothing yet
-        self._blocked = False  # the head waits for a path
         self._pack: Task | None = None  # of which a worker has not begun all: nothing behind it may start before
-        self._operations: set[Task] = set()
         self._idle_slots: list[Slot] = []
         self._lingering: list[Slot] = []
         self._slots: set[Slot] = set()
+        self._lane_user = lane_user
+        self._lane: Lane | None = None
+        self._lane_slot: Slot | None = None  # the one that serves it
+        self._lane_called = False  # a run was started or woken for it, and is not there yet
+        self._lane_seen = (0.0, 0)  # packs taken and place in the last one at the last look
         self._held_packs = HeldPacks(
             gate.loop,
             self._lock,
             self._slots,
-            someone_is_idle=lambda: self._running < self.workers or bool(self._lingering),
+            before_look=self._look_at_server,
+            someone_is_idle=self._someone_is_idle,
             more_may_come=lambda: bool(self._ready),
             give=lambda outcomes: gate.give(self, outcomes),
             put_back=self._put_back,
             all_begun=self._all_begun,
         )
-        self._operation_runs = 0
-        self._operation_runs_wanted = 1
-        self._drawn = 0  # operations that were begun, or several that were done as one
-        self._watching = False
         self._running = 0
         self._given_up = threading.Event()
         self._closing: list[Worker] = []
         self._counts = TaskCounts()
+        self._unsettled_count = 0
+        self._operations = Operations(
+            gate,
+            self._lock,
+            self._ready,
+            self._counts,
+            self._given_up,
+            name=name,
+            counts_are_enough=deliver_count is not None,
+            give=self._give_of_operations,
+            pump=self.pump,
+        )
 
     # ---- the way in
 
@@ -141,12 +150,15 @@ class TaskQueue:
         """Counts at this moment."""
         closing = self._still_closing()
         with self._lock:
-            running = {slot for slot in self._slots if not slot.lingers}
+            self._count_lane()
+            lane_waits = self._lane.waits() if self._lane is not None else Histogram()
+            running = {slot for slot in self._slots if not (slot.lingers or self._is_idle_server(slot))}
             slots = (*self._idle_slots, *self._slots)
             workers = [(each.worker, "running" if each in running else "idle") for each in slots if each.worker]
             workers += [(worker, "stuck") for worker in closing]
             runs = [worker.run_times() for worker, _ in workers]
-            return self._counts.stats(len(closing), tuple(_worker_stats(*each) for each in workers), runs)
+            stats = self._counts.stats(len(closing), tuple(_worker_stats(*each) for each in workers), runs)
+        return replace(stats, waits=stats.waits + lane_waits)
 
     def _still_closing(self) -> list[Worker]:
         """The workers that were asked to end and have not; those that have are forgotten."""
@@ -164,13 +176,21 @@ class TaskQueue:
         while True:
             self._refuse_beyond_stuck()
             with self._lock:
-                if self._blocked or self._pack is not None or len(self._ready) <= self._starting:
+                if self._lane is not None and self._lane.is_busy:
+                    if self._ready:
+                        self._take_lane_back()
+                    else:
+                        self._call_server()
+                if self._operations.are_unbegun:
+                    self._operations.watch()
+                    return
+                if self._operations.are_blocked or self._pack is not None or len(self._ready) <= self._starting:
                     return
                 head = self._ready[0]
                 if head.is_lua:
                     self._held_packs.look_later()
-                elif self._operation_runs >= self._operation_runs_wanted:
-                    self._watch_operations()
+                elif not self._operations.may_start_run:
+                    self._operations.watch()
                     return
                 if (head.is_lua or self._running >= self.workers) and self._wake_one():
                     continue
@@ -181,17 +201,122 @@ class TaskQueue:
             if head.is_lua:
                 self._start_worker()
             else:
-                self._operation_runs += 1
+                self._operations.begin_run()
                 self._gate.start_soon(self._run_operations)
 
     def _wake_one(self) -> bool:
         """Let a run that waits for more go on. Under the lock."""
-        if not self._lingering:
+        if self._lingering:
+            slot = self._lingering.pop()
+            slot.lingers = False
+            slot.wake.release()
+        elif self._lane_slot is not None and self._is_idle_server(self._lane_slot):
+            slot = self._lane_slot
+            self._take_lane_back()
+        else:
             return False
-        slot = self._lingering.pop()
-        slot.lingers, slot.fresh = False, True
+        slot.fresh = True
         self._starting += 1
-        slot.wake.release()
+        return True
+
+    def _someone_is_idle(self) -> bool:
+        if self._running < self.workers or self._lingering:
+            return True
+        return self._lane_slot is not None and self._is_idle_server(self._lane_slot)
+
+    # ---- the lane
+
+    def _is_idle_server(self, slot: Slot) -> bool:
+        return slot is self._lane_slot and self._lane is not None and not self._lane.is_busy
+
+    def look_at_lane(self) -> None:
+        """See to what the script's side posted, after its outbox was taken."""
+        lane = self._lane
+        if lane is None:
+            return
+        if lane.is_busy or lane.has_news:
+            with self._lock:
+                self._count_lane()
+            if self._lane_slot is None:
+                self._gate.pump_soon(self)
+            self._held_packs.look_later()
+            self._gate.look_at_marks()
+        self._open_lane()
+
+    def _open_lane(self) -> None:
+        """Open the lane if all that was called has begun. While the outbox of the script's side is empty."""
+        lane = self._lane
+        if lane is None or lane.is_open or self._ready or self._pack is not None or self._operations.are_blocked:
+            return
+        lane.open()
+
+    def _count_lane(self) -> None:
+        if self._lane is not None:
+            posted, taken = self._lane.news()
+            self._counts.enter(posted)
+            self._counts.take_many(taken)
+
+    def _call_server(self) -> None:
+        """Have a run come for the lane. If all are at work, the first that has done takes it. Under the lock."""
+        if self._lane_slot is not None or self._lane_called:
+            return
+        if self._wake_one():
+            self._lane_called = True
+        elif self._running < self.workers:
+            self._lane_called = True
+            self._starting += 1
+            self._running += 1
+            self._start_worker()
+
+    def _make_lane(self) -> None:
+        if self._lane is None and self._lane_user is not None and not self._given_up.is_set():
+            self._lane = Lane(self._gate.loop, lambda: self._gate.bring(self, self._settle_lane))
+            self._lane_user.use(self._lane.address)
+
+    def _settle_lane(self) -> None:
+        """Have the outcomes fetched that came by the lane."""
+        assert self._lane is not None
+        if self._lane_user is None:
+            with self._lock:
+                outcomes = self._lane_outcomes()
+            self.settle(outcomes)
+            return
+        self._lane_user.fetch()
+        self._counts.complete(self._lane.fetched())
+
+    def _lane_outcomes(self) -> list[Outcome]:
+        """What came by the lane. On any thread, under the lock."""
+        if self._lane is None:
+            return []
+        outcomes, tasks = self._lane.take_outcomes()
+        return [_of_lane(tasks, outcomes)] if tasks else []
+
+    def _take_lane_back(self) -> None:
+        """Make ordinary tasks of what is on the lane. Under the lock."""
+        if self._lane is None:
+            return
+        self._count_lane()
+        slot, self._lane_slot = self._lane_slot, None
+        current, rest = self._lane.take_back()
+        self._ready.extendleft(reversed(rest))
+        if current is None:
+            return
+        assert slot is not None and slot.worker is not None
+        slot.holding[current.id] = current
+        slot.taken, slot.seen = (0, 0), (current.id, slot.worker.place())
+        if self.workers > 1:
+            self._pack = current
+
+    def _look_at_server(self) -> bool:
+        """A server that is at the same task as at the last look is held up by it. Whether there is one at work."""
+        if self._lane is None or self._lane_slot is None or not self._lane.is_busy:
+            return False
+        assert self._lane_slot.worker is not None
+        seen = self._lane.taken, self._lane_slot.worker.place()
+        if seen == self._lane_seen:
+            self._take_lane_back()
+            self._gate.pump_soon(self)
+        self._lane_seen = seen
         return True
 
     def _refuse_beyond_stuck(self) -> None:
@@ -199,6 +324,7 @@ class TaskQueue:
         if len(self._closing) < self._stuck_limit or len(self._still_closing()) < self._stuck_limit:
             return
         with self._lock:
+            self._take_lane_back()
             refused = self._draw_lua_tasks()
         if refused:
             message = f"no worker is left: {self._stuck_limit} threads are stuck in tasks past their timeout".encode()
@@ -220,6 +346,7 @@ class TaskQueue:
             return
         self._slots.discard(slot)
         self._running -= 1
+        self._lane_called = False
         if slot.fresh:
             slot.fresh = False
             self._starting -= 1
@@ -234,6 +361,7 @@ class TaskQueue:
         assert slot.worker is not None
         slot.worker.executor.submit(slot.worker.reset)
         with self._lock:  # a state that can't be built fails what it would have drawn, or it were tried for ever
+            self._take_lane_back()
             held = list(slot.holding.values()) or self._draw_lua_tasks()
             slot.holding.clear()
             slot.seen, slot.taken = None, (0, 0)
@@ -245,37 +373,19 @@ class TaskQueue:
 
     async def _run_operations(self) -> None:
         if self._ready:
-            await in_thread(self._drain_operations, self._gate.file_threads)
+            await self._operations.run(self._draw_operations)
         else:  # done by another run or abandoned, before this one began; the threads may be gone, too
-            with self._lock:
-                self._starting -= 1
+            self._draw_operations(first=True, most=1)
+        self._operations.end_run()
         self._running -= 1
-        self._operation_runs -= 1
-        self._operation_runs_wanted = max(self._operation_runs, 1)
-        self.pump()
-
-    def _watch_operations(self) -> None:
-        """See to it that there are more runs of file operations when those that there are turn out to be slow."""
-        if not self._watching:
-            self._watching = True
-            self._gate.loop.call_later(_WATCH_SECONDS, self._look_at_operations, self._drawn)
-
-    def _look_at_operations(self, drawn: int) -> None:
-        self._watching = False
-        if self._drawn - drawn < _QUICK_OPERATIONS * self._operation_runs:
-            self._operation_runs_wanted = self._operation_runs + 1
-        self.pump()
-
-    def _try_again(self) -> None:
-        """A path was released. On any thread."""
-        self._gate.call_threadsafe(self._unblock)
-
-    def _unblock(self) -> None:
-        with self._lock:
-            self._blocked = False
         self.pump()
 
     # ---- runs, each on a thread of its own
+
+    def _draw_operations(self, *, first: bool, most: int) -> list[Task]:
+        with self._lock:
+            self._starting -= first
+            return self._draw(lua=False, most=most)
 
     def _exchange(self, slot: Slot, more: bool, flat: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Results in, tasks out. On a worker's thread."""
@@ -286,6 +396,9 @@ class TaskQueue:
                 self._starting -= slot.fresh
                 slot.fresh = False
                 chunk = self._draw(lua=True)
+                if not chunk and self._lane is not None and self._lane_slot is None and self._lane.is_wanted:
+                    self._lane_slot, self._lane_called = slot, False
+                    return self._lane.serve()
                 if chunk and chunk[0].is_lua:
                     slot.holding.update((task.id, task) for task in chunk)
                 slot.lingers = not chunk
@@ -299,7 +412,7 @@ class TaskQueue:
                 if chunk[0].timeout:
                     self._gate.call_threadsafe(self._watch, slot, chunk[0])
                 return tuple(value for task in chunk for value in task.crossing())
-            self._operate(chunk)
+            self._operations.operate(chunk)
         return None
 
     def _linger(self, slot: Slot) -> bool:
@@ -313,52 +426,13 @@ class TaskQueue:
                 return False
         return slot.wake.acquire()  # it was woken just now
 
-    def _drain_operations(self) -> None:
-        """Do the file operations at the head. On a file thread."""
-        first = True
-        while True:
-            with self._lock:
-                self._starting -= first
-                first = False
-                drawn = self._draw(lua=False)
-            if not drawn:
-                return
-            self._operate(drawn)
-
-    def _draw(self, *, lua: bool) -> list[Task]:
-        """What a run does next: some Lua tasks, or one file operation, or nothing. On any thread, under the lock."""
-        if not self._ready or self._pack is not None:
+    def _draw(self, *, lua: bool, most: int = 1) -> list[Task]:
+        """What a run does next: some Lua tasks, some file operations, or nothing. On any thread, under the lock."""
+        if not self._ready or self._pack is not None or self._operations.are_unbegun:
             return []
-        head = self._ready[0]
-        if head.is_lua:
+        if self._ready[0].is_lua:
             return self._draw_lua_tasks() if lua else []
-        run = self._coalescing()
-        self._blocked = True
-        if not self._gate.paths.acquire(head, lambda: touched_by_run(run), self._try_again):
-            return []
-        self._blocked = False
-        now = time.monotonic()
-        for task in run:
-            self._ready.popleft()
-            task.phase, task.started = Phase.RUNNING, now
-            self._counts.take(task, now)
-        self._operations.update(run)
-        self._drawn += 1
-        return run
-
-    def _coalescing(self) -> list[Task]:
-        """The operations at the head that can be done as one: appends to the same file."""
-        run = [self._ready[0]]
-        if not coalesces(run[0], run[0]):
-            return run
-        held = len(run[0].data)
-        limit = _RUN_APPENDS if run[0].method == "copybuffer" else _RUN_CATS
-        for task in islice(self._ready, 1, limit):
-            held += len(task.data)
-            if held > _RUN_BYTES or not coalesces(run[0], task):
-                break
-            run.append(task)
-        return run
+        return self._operations.draw(most)
 
     def _draw_lua_tasks(self) -> list[Task]:
         """Lua tasks for one worker. A task with a timeout goes alone, so that its time is its own."""
@@ -380,24 +454,14 @@ class TaskQueue:
                 break
         return chunk
 
-    def _operate(self, run: list[Task]) -> None:
-        """Do a file operation, or several that are done as one. On any thread."""
-        wrongs = operate_run(run, self._given_up) if len(run) > 1 else [operate(run[0], self._given_up)]
-        self._gate.paths.release(run[0])
-        outcomes = [_of_operation(task, wrong) for task, wrong in zip(run, wrongs, strict=True)]
-        with self._lock:  # a task is in a run, or its outcome is in the line: `abandon` finds it
-            self._operations.difference_update(run)
-            self._counts.operated(run, time.monotonic() - run[0].started)
-            self._gate.give_together(self, outcomes)
-
     def _take_results(self, slot: Slot, flat: tuple[Any, ...]) -> None:
         """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""
-        outcomes: list[Outcome] = []
         failures: list[tuple[bytes, bytes]] = []
         with self._lock:
+            outcomes = self._lane_outcomes() if slot is self._lane_slot else []
             for task_id, status, value, trace in zip(*[iter(flat)] * 4, strict=True):
                 if status == Status.QUICK_CODE:
-                    self._gate.call_threadsafe(self._on_quick, task_id, value)
+                    self._gate.call_threadsafe(self._learn_quick, task_id, value)
                 elif status == Status.FAILED_IN_PACK:
                     failures.append((value, trace or b""))
                 elif status == Status.PART:
@@ -412,6 +476,11 @@ class TaskQueue:
             if outcomes:
                 self._gate.give(self, outcomes)
 
+    def _learn_quick(self, code: int, is_quick: bool) -> None:
+        self._on_quick(code, is_quick)
+        if is_quick:
+            self._make_lane()
+
     def _is_over_its_time(self, task: Task) -> bool:
         """Whether a worker with strict timeouts has ended a task, or it failed as late as that."""
         over = task.timeout and time.monotonic() - task.started >= task.timeout
@@ -421,6 +490,9 @@ class TaskQueue:
         self, slot: Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
     ) -> list[Outcome]:
         """A part of a pack, less what was taken of it already."""
+        if slot is self._lane_slot and self._lane is not None:
+            self._lane.note_given(count)
+            return [_of_lane(count, value, failures)] if count else []
         taken_count, taken_bytes = slot.taken
         slot.taken = (0, 0)
         if task_id not in slot.holding or not (count > taken_count or failures):
@@ -477,6 +549,8 @@ class TaskQueue:
 
     def _orphan(self, slot: Slot) -> None:
         with self._lock:
+            if slot is self._lane_slot:
+                self._take_lane_back()
             slot.orphaned = True
             for task in slot.holding.values():
                 self._all_begun(task)
@@ -493,8 +567,25 @@ class TaskQueue:
 
     # ---- the way back
 
+    def _give_of_operations(self, outcomes: list[Outcome], count: int) -> None:
+        """Outcomes of file operations; a count of the others is enough. On any thread, under the lock."""
+        if outcomes:
+            self._gate.give_together(self, outcomes)
+        if count:
+            if not self._unsettled_count:
+                self._gate.call_together(self, self._settle_count)
+            self._unsettled_count += count
+
+    def _settle_count(self) -> None:
+        with self._lock:
+            count, self._unsettled_count = self._unsettled_count, 0
+        self._counts.complete(count)
+        if self._deliver_count is not None:
+            self._deliver_count(count)
+
     def settle(self, outcomes: list[Outcome]) -> None:
         """Take outcomes that workers and operations gave; late ones of settled tasks are dropped and counted."""
+        self._open_lane()
         fresh = [outcome for outcome in outcomes if outcome.task.phase is not Phase.SETTLED]
         if len(fresh) != len(outcomes):
             self._counts.late += sum(each.tasks for each in outcomes if each.task.phase is Phase.SETTLED)
@@ -520,10 +611,13 @@ class TaskQueue:
             settled(outcomes)
 
         self._deliver = drop
+        self._deliver_count = None
+        self._lane_user = None
 
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
         self._given_up.set()
+        self._operations.stop()
         settled = -1
         while self.pending and self.settled > settled:  # callbacks of what comes home may submit more
             settled = self.settled
@@ -533,12 +627,15 @@ class TaskQueue:
 
     def _abandon(self) -> None:
         with self._lock:
-            lost: list[Task] = [*self._ready, *self._operations]
+            given = self._lane_outcomes()
+            self._take_lane_back()
+            lost: list[Task] = [*self._ready, *self._operations.give_up()]
             self._counts.drop(self._ready)
             self._ready.clear()
             busy = [slot for slot in self._slots if slot.holding]
             for slot in busy:
                 lost.extend(slot.holding.values())
+        self.settle(given)
         for slot in busy:
             self._orphan(slot)
         self._settle(
@@ -551,6 +648,10 @@ class TaskQueue:
 
     def close(self) -> list[WorkerThread]:
         """Ask all workers to end, when all tasks are settled. Gives their threads, to wait for."""
+        if self._lane is not None:
+            with self._lock:
+                self._lane.close()
+                self._lane_slot = None
         for slot in (*self._idle_slots, *self._slots):
             slot.orphaned = True
             if slot.worker is not None:
@@ -558,19 +659,16 @@ class TaskQueue:
                 self._closing.append(slot.worker)
         self._idle_slots.clear()
         self._slots.clear()
-        return [worker.executor for worker in self._closing]
+        return [*self._operations.close(), *(worker.executor for worker in self._closing)]
 
 
 def _worker_stats(worker: Worker, state: str) -> WorkerStats:
     return WorkerStats(worker.kind, state, worker.tasks_run, worker.states_built, worker.memory_bytes)
 
 
-def _of_operation(task: Task, wrong: str | None) -> Outcome:
-    if wrong is None:
-        return Outcome(task, Status.DONE)
-    if wrong == GIVEN_UP:
-        return Outcome(task, Status.ABANDONED)
-    return Outcome(task, Status.FAILED, wrong.encode("utf-8", "surrogateescape"))
+def _of_lane(tasks: int, outcomes: bytes, failures: tuple[tuple[bytes, bytes], ...] = ()) -> Outcome:
+    task = Task(0, 0, "pack", size=tasks, phase=Phase.RUNNING)
+    return Outcome(task, Status.PART, outcomes, failures=failures, tasks=tasks)
 
 
 def _late_results(outcome: Outcome) -> int:

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 PACK_CODE = 0
 """Stands for a code id where a worker is given a pack."""
 
+LANE_CODE = -1
+"""Stands for a code id where a worker is given its turn at the lane."""
+
 _tail_ids = itertools.count(1)
 
 WANTS_RESULT = 1

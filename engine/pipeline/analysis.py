@@ -18,6 +18,7 @@ from engine.pipeline.dns import DnsFinder
 from engine.pipeline.findings import Findings, TakeResource, wants_of
 from engine.pipeline.http import HttpFinder
 from engine.pipeline.records import RecordBus
+from engine.pipeline.storage import PacketStore
 from engine.pipeline.streams import Streams, StreamTaker
 from engine.pipeline.tls import QUIC_PORTS, QuicFinder, TlsFinder
 from engine.plugins.filex import FilexVotes
@@ -72,8 +73,10 @@ class Analysis:
         ramfs: Callable[[], Ramfs],
         warn: Callable[[Plugin, str], None],
         resource: TakeResource,
+        store: PacketStore,
     ) -> None:
         """`plugins` is the live list of the engine; `warn(plugin, text)` takes warnings about votes."""
+        self._store = store
         self._config = config
         self._bus = bus
         self._plugins = plugins
@@ -110,6 +113,8 @@ class Analysis:
         if dns is not None:
             takers.append(dns)
         takers += self._make_extractor(findings)
+        if self._store.wants_streams:
+            takers.append(self._store)
         return Takers(Streams(takers) if takers else None, Datagrams(dns, quic) if dns or quic else None)
 
     def _of_type(self, name: str) -> list[Plugin]:

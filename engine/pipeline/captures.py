@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields
 
-from engine.capture.decoder import Batch, Decoder, EventKind, StreamEvent
+from engine.capture.decoder import Batch, Decoder, EventKind, FlowBytes, StreamEvent
 from engine.capture.files import FilesReel
 from engine.capture.live import LiveReel
 from engine.capture.pipe import PipeReel
@@ -15,9 +15,12 @@ from engine.capture.reel import Reel, Warn
 from engine.pipeline.analysis import Datagrams, Takers
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
+from engine.pipeline.storage import PacketStore
+from engine.plugins.inputfilter import script_reel
+from engine.plugins.plugin import Plugin
 from engine.values.errors import CaptureError
 from engine.values.records import Flow
-from engine.values.sources import Capture, Captures, Live, Pipe, Replay, Source, name_of
+from engine.values.sources import Capture, Captures, Live, Pipe, Replay, Script, Source, name_of
 from engine.values.stats import DecodeStats, SourceStats
 
 # Packets of a step: few at first, while the compiler still works on the decoder. They grow by number and not by time,
@@ -27,6 +30,10 @@ _LARGEST_STEP = 2_048
 _STEPS_OF_A_SIZE = 4
 
 _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, or a thousand times as much when decoded
+
+
+Breathe = Callable[[], Awaitable[None]]
+TakeFlows = Callable[[Iterator[Flow], Breathe], Awaitable[None]]
 
 
 class CaptureRun:
@@ -39,22 +46,26 @@ class CaptureRun:
         decoder: Decoder,
         takers: Takers,
         packets: PacketPath,
+        store: PacketStore | None,
+        wants_frames: Callable[[], bool],
         slice_seconds: float,
     ) -> None:
-        """Without takers only flows are counted; `packets` gets the frames."""
+        """Without takers only flows are counted; `packets` and `store` get the frames while they are wanted."""
         self._reel = reel
         self._pace = pace
         self._decoder = decoder
         self._takers = takers
         self._packets = packets
+        self._store = store
+        self._wants_frames = wants_frames
         self._slice = slice_seconds
         self._steps = 0
 
     async def read(
         self,
         follow: Callable[[float], None],
-        breathe: Callable[[], Awaitable[None]],
-        take_flows: Callable[[Iterator[Flow]], None],
+        breathe: Breathe,
+        take_flows: TakeFlows,
     ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
@@ -64,30 +75,35 @@ class CaptureRun:
         self._packets.begin()
         began = time.perf_counter()
         while (batch := await self._next_batch()) is not None:
-            if batch.packets:
-                if self._pace is not None:
-                    await self._pace.wait(batch.time)
-                    began = time.perf_counter()
-                if not self._reel.wall_time:
-                    follow(batch.time)
+            if batch.packets and self._pace is not None:
+                await self._pace.wait(batch.time)
+                began = time.perf_counter()
+            if batch.time and not self._reel.wall_time:
+                follow(batch.time)
             if batch.frame_count:
                 await self._packets.feed(batch.frames, batch.frame_count, self._decoder.resume)
+                if self._store is not None:
+                    await self._store.ask(batch)
             if self._takers.datagrams is not None:
                 await self._read_datagrams(self._takers.datagrams, batch)
             await self._handle(batch.events, began)
+            if batch.frame_count and self._store is not None:
+                await self._store.keep(batch)
             await breathe()
             began = time.perf_counter()
             if batch.flows:
-                take_flows(self._decoder.flows_over(batch))
+                await take_flows(self._decoder.flows_over(batch), breathe)
         done = False
         while not done:
             batch = self._decoder.finish()
             done = batch.done
             await self._handle(batch.events, time.perf_counter())
             await breathe()
+        if self._store is not None:
+            await self._store.flush()
 
     async def _next_batch(self) -> Batch | None:
-        self._decoder.want_frames(self._packets.wanted)
+        self._decoder.want_frames(self._wants_frames())
         return await self._reel.next(self._decoder, self._next_step())
 
     def _next_step(self) -> int:
@@ -131,6 +147,14 @@ class CaptureRun:
         """The flow records, some thousand at a time."""
         return self._decoder.flow_records()
 
+    def flow_bytes(self, key: bytes, place: int, time: float) -> FlowBytes | None:
+        """What a flow has carried (`Decoder.flow_bytes`)."""
+        return self._decoder.flow_bytes(key, place=place, time=time)
+
+    def forget_over(self) -> None:
+        """From now on flows that are over have carried nothing (`Decoder.forget_over`)."""
+        self._decoder.forget_over()
+
     def decode_stats(self) -> DecodeStats:
         """Counts of packets, flows and streams so far."""
         return self._decoder.stats()
@@ -156,8 +180,11 @@ def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
         yield event._replace(position=event.position + at, length=len(data), data=data)
 
 
-def make_reel(source: Source, warn: Warn) -> Reel:
-    """What reads a source. Nothing is opened yet; `warn` hears of files that are skipped or cut off."""
+def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn) -> Reel:
+    """What reads a source. Nothing is opened yet; `warn` hears of files that are skipped or cut off.
+
+    Raises `EngineError` for a script that none of the plugins is of.
+    """
     match source:
         case Capture(path):
             return FilesReel([path], warn, search=False)
@@ -167,6 +194,8 @@ def make_reel(source: Source, warn: Warn) -> Reel:
             return FilesReel(paths, warn, loops=loops)
         case Pipe(descriptor):
             return PipeReel(descriptor, name_of(source), warn)
+        case Script():
+            return script_reel(source, plugins)
         case Live():
             return LiveReel(
                 source.interface,

@@ -61,6 +61,12 @@ class Deliveries:
                 if plugin is not poster:
                     self._put(_Delivery(plugin, hook, time, raw))
 
+    def tell(self, plugins: Iterable[Plugin], hook: str, time: float, arguments: tuple[Any, ...]) -> None:
+        """Call a hook of every plugin that has it."""
+        for plugin in plugins:
+            if hook in plugin.hooks:
+                self._put(_Delivery(plugin, hook, time, arguments))
+
     def _monitors(
         self, plugins: Iterable[Plugin], hook: str, group: str, time: float, arguments: tuple[Any, ...]
     ) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.capture.ramfs import Ramfs
 from engine.offload import Task
 from engine.pipeline.deliveries import Deliveries
+from engine.pipeline.flowcounters import FlowBook, Flows
 from engine.pipeline.records import RecordBus
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
 from engine.values.flowkeys import endpoints
-from engine.values.records import Alert, Edge, Flow, FlowUpdate, KeyInfo, Resource
+from engine.values.records import Alert, Edge, FlowUpdate, KeyInfo, Resource
 from engine.vm.state import text
 from lua_api import Effect
 
@@ -22,8 +22,11 @@ _HOST_GROUP = "{4CD742B1-C1CA-4708-BE78-0FCA2EB01A86}"
 _PORT_GROUP = "{C51B48D4-7876-479E-B0D9-BD9EFF03CE2E}"
 _PROTOCOL_GROUP = "{E89BCD56-30AD-40F5-B1C8-8B7683F440BD}"
 
-_TAG_BYTES = 64
 _ATTRIBUTE = b"attribute:"
+_INTEGERS = frozenset(
+    ("sensor_id", "protocol_family", "sig_generator", "sig_rev", "event_id", "acknowledge_flag", "protocol")
+)
+"""Names in `Alert.extra` whose values are numbers."""
 
 
 class Effects:
@@ -37,6 +40,7 @@ class Effects:
         ramfs: Callable[[], Ramfs],
         plugins: Sequence[Plugin],
         on_error: Callable[[Plugin, str, str, str], None],
+        flows: Flows,
     ) -> None:
         """`on_error(plugin, hook, message, traceback)`; `plugins` is the live list of the engine."""
         self._bus = bus
@@ -45,9 +49,10 @@ class Effects:
         self._ramfs = ramfs
         self._plugins = plugins
         self._on_error = on_error
+        self.flows = FlowBook(bus, counters, deliveries, plugins, flows)
+        self._extra: dict[str, str | int] = {}
         self.give_up: Callable[[Plugin, bytes], None] = lambda _plugin, _flow: None
         """Hears of connections that a plugin wants no more bytes of."""
-        self._tags: dict[str, str] = {}  # of flows whose records are not out yet
         self.alerts = 0
         self.resources = 0
         self._handlers: dict[int, Callable[..., None]] = {
@@ -66,6 +71,9 @@ class Effects:
             Effect.FILE_OPERATION: self._file_operation,
             Effect.REJECTED: self._rejected,
             Effect.SCHEDULE_PACK: self._schedule_pack,
+            Effect.FLOW_COUNTER: self._flow_counter,
+            Effect.RESET_FLOW_COUNTER: self._reset_flow_counter,
+            Effect.ALERT_EXTRA: self._alert_extra,
         }
 
     def take(self, plugin: Plugin) -> None:
@@ -74,6 +82,8 @@ class Effects:
             return
         for code, values in plugin.take():
             self._handlers[code](plugin, *values)
+        if plugin.queue is not None:
+            plugin.queue.look_at_lane()
 
     def _error(self, plugin: Plugin, hook: bytes, message: bytes, traceback: bytes) -> None:
         self._on_error(plugin, text(hook), text(message), text(traceback or b""))
@@ -107,7 +117,9 @@ class Effects:
             status=text(status),
             script=plugin.script,
             time=time,
+            extra=self._extra,
         )
+        self._extra = {}
         self._bus.publish(alert)
         self._deliveries.alert(self._plugins, alert, (flow, sigid, classification, message, status))
 
@@ -123,29 +135,30 @@ class Effects:
 
     def _flow_update(self, plugin: Plugin, time: float, flow: bytes, name: bytes, value: bytes) -> None:
         update = FlowUpdate(text(flow), text(name), text(value), plugin.script, time)
-        if update.name == "tag":
-            self._tag(update.flow, update.value)
-        self._bus.publish(update)
+        self.flows.update(update, flow)
         if name.startswith(_ATTRIBUTE):
             self._deliveries.attribute(self._plugins, plugin, time, (flow, name.removeprefix(_ATTRIBUTE), value))
 
-    def _tag(self, flow: str, tag: str) -> None:
-        """Add a tag to a flow, once, while the text of all its tags stays under 64 bytes (spec 9.3 O12, O13)."""
-        tags = self._tags.get(flow, "")
-        longer = f"{tags}|{tag}" if tags else tag
-        if tag not in tags.split("|") and len(longer.encode()) < _TAG_BYTES:
-            self._tags[flow] = longer
+    def _flow_counter(
+        self,
+        _plugin: Plugin,
+        time: float,
+        place: float,
+        flow: bytes,
+        group: bytes,
+        key: bytes,
+        meter: float,
+        direction: float,
+    ) -> None:
+        self.flows.add_counter(time, int(place), flow, (text(group), text(key), int(meter), int(direction)))
 
-    def publish_flows(self, flows: Iterator[Flow]) -> None:
-        """Publish the records of flows that are over, with the tags that scripts gave to them.
+    def _reset_flow_counter(self, _plugin: Plugin, time: float, place: float, flow: bytes, group: bytes) -> None:
+        self.flows.reset_counters(time, int(place), flow, text(group))
 
-        `flows` makes them as they are taken: nothing is made of them when nobody wants records or gave tags.
-        """
-        if not (self._tags or self._bus.wants("flow")):
-            return
-        for flow in flows:
-            tags = self._tags.pop(flow.id, None)
-            self._bus.publish(replace(flow, tags=tags) if tags else flow)
+    def _alert_extra(self, _plugin: Plugin, packed: bytes) -> None:
+        names_and_values = [text(each) for each in packed.split(b"\0")]
+        for name, value in zip(names_and_values[::2], names_and_values[1::2], strict=False):
+            self._extra[name] = int(value) if name in _INTEGERS else value
 
     def _edge(self, _plugin: Plugin, from_group: bytes, from_key: bytes, to_group: bytes, to_key: bytes) -> None:
         self._bus.publish(Edge(text(from_group), text(from_key), text(to_group), text(to_key)))

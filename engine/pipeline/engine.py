@@ -23,13 +23,15 @@ from engine.pipeline.packets import PacketPath
 from engine.pipeline.reader import CaptureReader
 from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
+from engine.pipeline.storage import PacketStore
+from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Summary
-from engine.values.sources import Source
+from engine.values.sources import Script, Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.vm.state import require_luajit, text
 
@@ -64,12 +66,15 @@ class Engine:
         self._door = EventDoor(self.config.event_limit, self._plugins, self._clock.now)
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
         self._ramfs_directory: Ramfs | None = None
+        self._store = PacketStore(self.config, self._plugins, self._log.write)
+        self._reader = CaptureReader(self.config, self._plugins, self._packets, self._store, self._warn_of_source)
         self._effects = effects = Effects(
-            self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error
+            self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error, self._reader
         )
-        self._analysis = Analysis(self.config, self._bus, self._plugins, self._ramfs, self._warn, effects.take_resource)
+        self._analysis = Analysis(
+            self.config, self._bus, self._plugins, self._ramfs, self._warn, effects.take_resource, self._store
+        )
         effects.give_up = self._analysis.give_up
-        self._reader = CaptureReader(self.config, self._warn_of_source)
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
         self._work_scheduled = False
@@ -107,6 +112,7 @@ class Engine:
             now=self._clock.now,
             take=self._effects.take,
             deliver=self._deliver,
+            fetch=self._fetch,
             settled=self._let_go,
             on_error=self._script_error,
             start_soon=group.start_soon,
@@ -162,6 +168,7 @@ class Engine:
             self._effects.take(plugin)
             assert plugin.queue is not None
             plugin.queue.detach(self._let_go)  # a worker may be as quick as to do what onunload asked for
+        await self._store.shut()
         await gate.close()  # abandons the rest of that, which comes too late
         self._door.drop_all()
         self._deliveries.drop_all()
@@ -281,14 +288,15 @@ class Engine:
         is being read.
         """
         self._running("run a source")
+        if isinstance(source, Script) and find_input(source, self._plugins) is None:
+            await self.load(source.path)
         reader = self._reader
-        reader.begin(source, self._analysis.begin, self._packets)
+        reader.begin(source, self._analysis.begin)
+        self._effects.flows.begin()
         self._run_over.clear()
         try:
-            await reader.read(self._clock.follow, self._breathe, self._effects.publish_flows)
-            for records in reader.flows():
-                self._effects.publish_flows(records)
-                await self._breathe()
+            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end)
+            await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
             self._publish_counters()
             await self._bus.flush()
@@ -403,6 +411,11 @@ class Engine:
             self._take_all((plugin,))
         self._let_go(outcomes)
 
+    def _fetch(self, plugin: Plugin) -> None:
+        """The same for what came by the lane: no failures, no files."""
+        plugin.complete_lane(self._clock.now())
+        self._take_all((plugin,))
+
     def _let_go(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             if outcome.task.lease:
@@ -453,6 +466,8 @@ class Engine:
             messages=self._deliveries.stats(),
             tasks=gate.stats() if gate else self._tasks,
             records=self._bus.stats(),
+            store=self._store.stats(),
+            flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,
             script_errors=self._log.errors,

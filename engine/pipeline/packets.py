@@ -11,7 +11,7 @@ from engine.values.errors import ScriptLoadError
 
 _ROUNDS = 8  # protocols that handlers name one above the other
 _FRAMES_AT_ONCE = 256  # given to a hook between two looks at the clock
-_FRAME_BYTES = 312  # of `offpath_frame_t`
+_FRAME_BYTES = 304  # of `offpath_frame_t`
 
 
 class PacketPath:
@@ -51,13 +51,8 @@ class PacketPath:
 
     def begin(self) -> None:
         """Another capture follows."""
-        for plugin in self._takers():
+        for plugin in self._plugins:
             plugin.new_capture()
-
-    @property
-    def wanted(self) -> bool:
-        """Whether some plugin has a packet hook."""
-        return bool(self._takers())
 
     def _takers(self) -> list[Plugin]:
         return [plugin for plugin in self._plugins if plugin.block.packets and plugin.hooks]
@@ -101,5 +96,5 @@ class PacketPath:
             if plugin.closed:
                 break
             number = min(_FRAMES_AT_ONCE, count - at)
-            naming += plugin.packets(frames + at * _FRAME_BYTES, number, named_only=named_only)
+            naming += plugin.packets(frames + at * _FRAME_BYTES, number, at, named_only=named_only)
         return naming, began

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from engine.capture.decoder import Decoder
+from engine.capture.decoder import Decoder, FlowBytes
 from engine.capture.reel import Warn
 from engine.pipeline.analysis import Takers
-from engine.pipeline.captures import CaptureRun, add_decode, add_source, make_reel
+from engine.pipeline.captures import Breathe, CaptureRun, TakeFlows, add_decode, add_source, make_reel
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
+from engine.pipeline.storage import PacketStore
+from engine.plugins.plugin import Plugin
 from engine.values.config import Config
 from engine.values.errors import CaptureError, EngineError
 from engine.values.records import Flow
@@ -20,7 +22,13 @@ from engine.values.stats import DecodeStats, SourceStats
 class CaptureReader:
     """At most one source at a time."""
 
-    def __init__(self, config: Config, warn_of_source: Warn) -> None:
+    def __init__(
+        self, config: Config, plugins: Sequence[Plugin], packets: PacketPath, store: PacketStore, warn_of_source: Warn
+    ) -> None:
+        """`plugins` is the live list of the engine; `packets` and `store` get the frames of each batch."""
+        self._plugins = plugins
+        self._packets = packets
+        self._store = store
         self._warn_of_source = warn_of_source
         self._config = config
         self._run: CaptureRun | None = None
@@ -31,18 +39,31 @@ class CaptureReader:
         """Whether a source is being read."""
         return self._run is not None
 
-    def begin(self, source: Source, takers: Callable[[], Takers], packets: PacketPath) -> None:
-        """Get ready for a source. `takers()` says what is to be read of it; `packets` gets the frames of each batch.
+    def begin(self, source: Source, takers: Callable[[], Takers]) -> None:
+        """Get ready for a source. `takers()` says what is to be read of it.
 
-        Raises `EngineError` when another one is being read.
+        Raises `EngineError` when another one is being read, or when there is no place to store packets.
         """
         if self._run is not None:
             raise EngineError(f"cannot run {name_of(source)}: another source is being read")
-        reel = make_reel(source, self._warn_of_source)
+        reel = make_reel(source, self._plugins, self._warn_of_source)
         pace = Pace(source.speed) if isinstance(source, Replay) else None
         wanted = takers()
         decoder = self._make_decoder(wanted)
-        self._run = CaptureRun(reel, pace, decoder, wanted, packets, self._config.slice_seconds)
+        store = self._store if self._store.wanted else None
+        try:
+            if store is not None:
+                store.begin(decoder)
+        except BaseException:
+            decoder.close()
+            reel.close()
+            raise
+        seconds = self._config.slice_seconds
+        self._run = CaptureRun(reel, pace, decoder, wanted, self._packets, store, self._wants_frames, seconds)
+
+    def _wants_frames(self) -> bool:
+        """For packet hooks and the store. Any frontend hook may ask for a flow counter, which begins at a packet."""
+        return self._store.wanted or any(each.hooks and each.block.side == "frontend" for each in self._plugins)
 
     def _make_decoder(self, wanted: Takers) -> Decoder:
         datagrams = wanted.datagrams
@@ -56,8 +77,8 @@ class CaptureReader:
     async def read(
         self,
         follow: Callable[[float], None],
-        breathe: Callable[[], Awaitable[None]],
-        take_flows: Callable[[Iterator[Flow]], None],
+        breathe: Breathe,
+        take_flows: TakeFlows,
     ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
@@ -88,6 +109,20 @@ class CaptureReader:
             self._run.close()
             self._decoded, self._source = self.decode_stats(), self.source_stats()
             self._run = None
+
+    @property
+    def flow_limit(self) -> int:
+        """The most flows that a source may have at once."""
+        return self._config.limits.flows
+
+    def flow_bytes(self, key: bytes, place: int, time: float) -> FlowBytes | None:
+        """What a flow of the source has carried; None when there is no such flow, or no source."""
+        return self._run.flow_bytes(key, place, time) if self._run is not None else None
+
+    def forget_over(self) -> None:
+        """From now on there is no flow any more that is over."""
+        if self._run is not None:
+            self._run.forget_over()
 
     def source_stats(self) -> SourceStats:
         """Counts of all sources so far."""

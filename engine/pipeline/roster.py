@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.offload import Gate, Outcome, TaskQueue
+from engine.offload import Gate, LaneUser, Outcome, TaskQueue
 from engine.offload.process import ProcessWorker
 from engine.offload.worker import LuaWorker, WorkerSetup
 from engine.pipeline.logs import ScriptLog
@@ -37,13 +37,15 @@ class Roster:
         now: Callable[[], float],
         take: Callable[[Plugin], None],
         deliver: Callable[[Plugin, list[Outcome]], None],
+        fetch: Callable[[Plugin], None],
         settled: Callable[[list[Outcome]], None],
         on_error: Callable[[Plugin, str, str, str], None],
         start_soon: Callable[..., object],
         admit: Callable[[Plugin], None],
     ) -> None:
-        """`take` empties an outbox, `deliver` brings outcomes home, `settled` hears of those whose plugin is gone.
+        """`take` empties an outbox, `deliver` brings outcomes home, `fetch` those that came by the lane.
 
+        `settled` hears of outcomes whose plugin is gone.
         `admit` hears of each plugin before it is started, and may raise `ScriptLoadError`.
         """
         self._plugins = plugins
@@ -53,6 +55,7 @@ class Roster:
         self._now = now
         self._take = take
         self._deliver = deliver
+        self._fetch = fetch
         self._settled = settled
         self._on_error = on_error
         self._start_soon = start_soon
@@ -117,6 +120,8 @@ class Roster:
         options, config = plugin.description.worker_options, self._config
         onload, onunload = plugin.worker_hooks()
         memory_mb = options.memory_mb or config.worker_memory_mb
+        is_process = (options.isolation or config.async_isolation) == "process"
+        is_limited = bool(memory_mb or options.max_tasks or config.worker_tasks)
 
         def setup(log: Callable[[int, bytes], None], load_code: Callable[[int], bytes]) -> WorkerSetup:
             return WorkerSetup(
@@ -139,9 +144,11 @@ class Roster:
             workers=plugin.description.workers or config.workers or 1,
             setup=setup,
             deliver=lambda outcomes: self._deliver(plugin, outcomes),
+            deliver_count=plugin.settle,
             log=self._log.writer(file.name),
-            make_worker=ProcessWorker if (options.isolation or config.async_isolation) == "process" else LuaWorker,
+            make_worker=ProcessWorker if is_process else LuaWorker,
             on_quick=plugin.note_quick,
+            lane_user=None if is_process or is_limited else LaneUser(plugin.use_lane, lambda: self._fetch(plugin)),
             stuck_limit=config.stuck_threads,
             limit=min(options.queue_limit or config.queue_limit, config.queue_limit),
         )

@@ -73,6 +73,9 @@ BLOCKS: dict[str, BlockType] = {
             fields=frozenset({"protocol_guid", "flow_counter"}),
             packets=True,
         ),
+        BlockType("packet_storage", "frontend", hooks=frozenset({"filter", "filter_payload"})),
+        BlockType("inputfilter", "frontend", hooks=frozenset({"step", "step_alert"})),
+        BlockType("messagemonitor", "frontend", hooks=frozenset({"onnewflowrecord", "onflowmetric"})),
         BlockType("event_monitor", "frontend", hooks=frozenset({"onevent"}), fields=frozenset({"topics"})),
     )
 }
@@ -85,9 +88,6 @@ LATER_BLOCKS = frozenset(
         "countergroup",
         "alertgroup",
         "resourcegroup",
-        "packet_storage",
-        "inputfilter",
-        "messagemonitor",
         "channellistener",
         "engine_monitor",
         "cg_monitor",

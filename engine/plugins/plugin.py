@@ -17,6 +17,8 @@ from engine.values.stats import HookStats, PluginStats
 from engine.vm.state import LuaError, LuaState, line_of, text
 from lua_api import WIDTH, Effect, install_plugin
 
+_INPUT = ("step", "step_alert", "input_packets")
+
 FAILED = object()
 """What `Plugin.call` gives when the hook raised."""
 
@@ -113,7 +115,8 @@ class Plugin:
             "complete_pack",
             "settle",
             "note_quick",
-            "seal",
+            "use_lane",
+            "complete_lane",
             "take",
             "onload",
             "onunload",
@@ -126,6 +129,10 @@ class Plugin:
             "packets",
             "new_flow",
             "payload",
+            "begin_input",
+            "begin_storage",
+            "ask_storage",
+            "show_storage",
         ):
             self._functions[name] = self.host.lua[name.encode()]
         self.host.lua[b"bind"](self.block.name.encode(), self.group.encode() or None, None)
@@ -217,8 +224,8 @@ class Plugin:
         """Another capture begins, with flow rows of its own."""
         self._functions["new_capture"]()
 
-    def packets(self, address: int, count: int, *, named_only: bool = False) -> int:
-        """Run the packet hook over frames (frame.lua), which must stay until it returns.
+    def packets(self, address: int, count: int, first: int = 0, *, named_only: bool = False) -> int:
+        """Run the packet hook over frames (frame.lua), which must stay until it returns; `first` is their place.
 
         How many of them name another protocol as what comes next. With `named_only` a protocol handler gets only those
         frames whose last layer names it.
@@ -227,7 +234,7 @@ class Plugin:
         began = time.perf_counter()
         naming = calls = 0
         try:
-            naming, calls = self._functions["packets"](address, count, named_only)
+            naming, calls = self._functions["packets"](address, count, first, named_only)
         except LuaError as exc:
             self.on_error(self, hook, str(exc), "")
         finally:
@@ -242,6 +249,38 @@ class Plugin:
         """Give bytes of a connection to onpayload. True when the script wants no more of it."""
         gave_up: bool = self._timed("onpayload", self._functions["payload"], now, flow, direction, seekpos, data)
         return gave_up
+
+    def begin_input(self, memory: int, room: int, now: float) -> None:
+        """Begin as a source. Packets go to the address `memory`, which has `room` bytes (inputfilter.lua)."""
+        for name, function in zip(_INPUT, self._functions["begin_input"](memory, room, now), strict=True):
+            self._functions[name] = function
+
+    def step(self, limit: int, seconds: float) -> tuple[int, bool, bool]:
+        """Call step: how often it was called, whether it wants to be again, whether there is a batch of packets."""
+        result = self._batched(("step",), self._functions["step"], limit, seconds)
+        return (limit, False, True) if result is False else result
+
+    def step_alert(self, limit: int) -> tuple[int, bool]:
+        """Call step_alert until there is nothing: how often it was called, and whether it may be again."""
+        result = self._batched(("step_alert",), self._functions["step_alert"], limit)
+        return (limit, False) if result is False else result
+
+    def input_packets(self) -> tuple[float, ...]:
+        """The time of the script, bytes of packets since the last call, link type and first byte of each stretch."""
+        taken: tuple[float, ...] = self._functions["input_packets"]()
+        return taken
+
+    def begin_storage(self, ranks: int, rows: int) -> None:
+        """Begin with the flows of another capture. `ranks` is the address of a byte for each row (storage.lua)."""
+        self._functions["begin_storage"](ranks, rows)
+
+    def ask_storage(self, address: int, count: int) -> None:
+        """Show the new flows among frames (frame.lua), and the first datagrams, to the hooks of a packet_storage."""
+        self._batched(("filter", "filter_payload"), self._functions["ask_storage"], address, count)
+
+    def show_storage(self, row: int, now: float, flow: bytes, direction: int, seekpos: int, data: bytes) -> None:
+        """Show bytes of a connection, whose flow has that row, to filter_payload."""
+        self._timed("filter_payload", self._functions["show_storage"], row, now, flow, direction, seekpos, data)
 
     def message(self, now: float, message_id: bytes, message: bytes) -> bool:
         """Give a message to onmessage. False when it raised."""
@@ -267,7 +306,12 @@ class Plugin:
                 silent += 1
         self._complete(now, flat)
         if silent:
-            self._functions["settle"](silent)
+            self.settle(silent)
+
+    def settle(self, count: int) -> None:
+        """Count tasks as complete that have no callback for how they ended."""
+        if not self.closed:
+            self._functions["settle"](count)
 
     def _complete(self, now: float, flat: list[Any]) -> None:
         if flat:
@@ -275,16 +319,31 @@ class Plugin:
 
     def _complete_pack(self, now: float, part: Outcome) -> None:
         complete, count = self._functions["complete_pack"], part.tasks
-        self._timed("onresult", complete, now, part.task.first, count, part.value or b"", count=count)
+        self._timed("onresult", complete, now, count, part.value or b"", count=count)
+
+    def complete_lane(self, now: float) -> int:
+        """Have the outcomes fetched that came by the lane, and callbacks run: of how many tasks they were."""
+        began, count = time.perf_counter(), 0
+        try:
+            count = self._functions["complete_lane"](now)
+        except LuaError as exc:  # out of memory, or out of stack in an error handler: what was fetched is lost
+            self.on_error(self, "onresult", str(exc), "")
+        finally:
+            self._note("onresult", time.perf_counter() - began, count)
+        return count
 
     def note_quick(self, code: int, is_quick: bool) -> None:
         """Hear from a worker whether runs of a code are over in no time."""
         if not self.closed:
             self._functions["note_quick"](code, is_quick)
 
+    def use_lane(self, address: int) -> None:
+        """Let quick tasks go by the lane whose memory lies at an address, as long as the state is there."""
+        if not self.closed:
+            self._functions["use_lane"](address)
+
     def take(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Empty the outbox: effect codes with their values, in the order in which they arose."""
-        self._functions["seal"]()
         return read_outbox(self._functions["take"])
 
     def table(self, value: Any) -> Any:
@@ -322,6 +381,20 @@ class Plugin:
         finally:
             self._note(hook, time.perf_counter() - began, count)
 
+    def _batched(self, hooks: Sequence[str], function: Any, *args: Any) -> Any:
+        """Call what calls hooks and says how often, one number for each: the first of its results."""
+        began = time.perf_counter()
+        try:
+            result = function(*args)
+        except LuaError as exc:
+            self.on_error(self, hooks[0], str(exc), "")
+            return False
+        taken, calls = time.perf_counter() - began, [int(each) for each in result[: len(hooks)]]
+        for hook, count in zip(hooks, calls, strict=True):
+            if count:
+                self._note(hook, taken * count / sum(calls), count)
+        return result
+
     def _note(self, hook: str, taken: float, calls: int) -> None:
         """Count calls of a hook that took so many seconds together."""
         counts = self._counts.get(hook)
@@ -335,14 +408,16 @@ class Plugin:
             self.on_slow(self, hook, taken)
 
 
-def read_outbox(take: Callable[[], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """What `take` of plugin.lua gives, effect by effect."""
+def read_outbox(take: Callable[[bool], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """What `take` of plugin.lua gives at the end of a batch, effect by effect."""
     values: list[Any] = []
-    while (taken := take()) is not None:
+    taken = take(True)
+    while taken is not None:
         if isinstance(taken, tuple):
             values += taken
         else:
             values.append(taken)
+        taken = take(False)
     at = 0
     while at < len(values):
         end = at + 1 + WIDTH[values[at]]

@@ -102,6 +102,10 @@ class Config:
     """What `T.env.get_config` answers, by path, as in ``{"App>DBRoot": "/var/lib/x"}``."""
     args: str = ""
     """`T.args`."""
+    store: Path | None = None
+    """Folder for the packets of sources, as scripts choose them; None stores nothing."""
+    store_mb: int = 100
+    """Size of a file in it, in MB, after which the next one begins."""
     limits: CaptureLimits = field(default_factory=CaptureLimits)
 
     def __post_init__(self) -> None:
@@ -122,6 +126,7 @@ class Config:
             "event_limit",
             "message_limit",
             "subscription_limit",
+            "store_mb",
         ):
             _check_at_least_one(name, getattr(self, name))
         for name in ("drain_seconds", "slow_hook_seconds", "slice_seconds"):

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, get_args
 
 
@@ -27,6 +28,14 @@ class Flow:
     start: float
     end: float
     tags: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What scripts added with `add_flow_attribute`, by name."""
+    meters: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Meters 4 to 7 as scripts updated them; 0 to 3 are in the counts above."""
+    duration: float | None = None
+    """Seconds, where a script said so."""
+    terminated: bool = False
+    """A script called `terminate_flow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,8 @@ class Alert:
     status: str
     script: str
     time: float
+    extra: Mapping[str, str | int] = field(default_factory=dict, hash=False)
+    """What an input filter's alert had beyond that: ``source_ip``, ``sig_rev``, ``event_id`` and so on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,13 +94,20 @@ class Live:
             raise ConfigError(f"ring_mb must be at most {_RING_MB}, not {self.ring_mb}")
 
 
-Source = Capture | Captures | Replay | Pipe | Live
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script with an inputfilter as a source: what it makes is decoded like a capture. Its times are stream time."""
+
+    path: str | Path
+
+
+Source = Capture | Captures | Replay | Pipe | Live | Script
 """Everything that `Engine.run` reads."""
 
 
 def name_of(source: Source) -> str:
     """What a source is called in messages."""
-    if isinstance(source, Capture):
+    if isinstance(source, Capture | Script):
         return str(source.path)
     if isinstance(source, Live):
         return source.interface

@@ -99,6 +99,24 @@ class HttpStats:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreStats:
+    """Packets for the store. seen = packets + skipped + lost + pending."""
+
+    seen: int = 0
+    packets: int = 0
+    """Written."""
+    skipped: int = 0
+    """Not chosen, or past what is wanted of their flow."""
+    lost: int = 0
+    """Chosen, but they could not be written."""
+    pending: int = 0
+    shortened: int = 0
+    """Chosen ones of which only the headers are stored."""
+    bytes: int = 0
+    files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """One worker with its Lua state."""
 
@@ -268,6 +286,9 @@ class EngineStats:
     messages: MessageStats = field(default_factory=MessageStats)
     tasks: AsyncStats = field(default_factory=AsyncStats)
     records: RecordStats = field(default_factory=RecordStats)
+    store: StoreStats = field(default_factory=StoreStats)
+    flow_updates_dropped: int = 0
+    """What scripts said of flows past the limits on how much of that is kept."""
     alerts: int = 0
     resources: int = 0
     script_errors: int = 0
@@ -290,6 +311,8 @@ class EngineStats:
         counts: dict[str, int] = {**asdict(self.decode), "http_malformed": http.pop("malformed"), **http}
         groups = {name: asdict(getattr(self, name)) for name in ("dns", "tls", "quic", "source", "events")}
         groups |= {"messages": asdict(self.messages), "tasks": self.tasks.counts}
-        for group, values in (*groups.items(), ("records", asdict(self.records))):
+        groups |= {"records": asdict(self.records), "store": asdict(self.store)}
+        for group, values in groups.items():
             counts.update({f"{group}_{name}": value for name, value in values.items()})
-        return counts | {"alerts": self.alerts, "resources": self.resources, "script_errors": self.script_errors}
+        own = ("alerts", "resources", "script_errors", "flow_updates_dropped")
+        return counts | {name: getattr(self, name) for name in own}

@@ -36,19 +36,21 @@ class Frame(ctypes.Structure):
     _fields_ = [
         ("time", ctypes.c_double),
         ("address", ctypes.c_double),
-        *((name, ctypes.c_int32) for name in ("captured", "wire", "link", "row", "flow", "reserved")),
+        *((name, ctypes.c_int32) for name in ("captured", "wire")),
+        ("link", ctypes.c_uint16),
+        *((name, ctypes.c_uint8) for name in ("store", "layer_count")),
+        *((name, ctypes.c_int32) for name in ("row", "flow")),
         ("ip", ctypes.c_uint8 * 32),
         *((name, ctypes.c_int32) for name in ("seq", "ack", "payload", "payload_captured", "payload_length")),
         ("present", ctypes.c_uint32 * 2),
-        ("layer_count", ctypes.c_int32),
         ("port", ctypes.c_uint16 * 2),
         *((name, ctypes.c_uint8) for name in ("family", "proto", "flags", "has_ports", "has_tcp", "side", "verdict")),
-        *((name, ctypes.c_uint8) for name in ("fragment", "reassembled", "tunnels", "too_deep", "reserved")),
+        *((name, ctypes.c_uint8) for name in ("fragment", "reassembled", "tunnels", "too_deep", "resumed")),
         ("layer", Layer * 16),
     ]
 
 
-assert ctypes.sizeof(Frame) == 312
+assert ctypes.sizeof(Frame) == 304
 
 
 def protocol_names() -> list[str]:

@@ -33,7 +33,7 @@ def test_help_names_the_commands(args: list[str]) -> None:
 def test_help_of_run_names_every_option_and_exit_code() -> None:
     text = run("run", "--help").stdout
     options = "capture replay loop live duration packets promiscuous ring-mb records workers ramfs args set drain"
-    options += " chunk-mb no-uvloop verbose"
+    options += " chunk-mb store store-size no-uvloop verbose"
     assert all(f"--{name}" in text for name in options.split())
     assert all(code in text for code in ("0  ", "1  ", "2  ", "130", "143"))
 
@@ -43,7 +43,7 @@ def test_help_of_run_names_every_option_and_exit_code() -> None:
     [
         (["fly"], "offpath: No such command 'fly'."),
         (["run"], "offpath run: Missing argument 'SCRIPT"),
-        (["run", "x.lua"], "nothing to read: name a capture with --capture FILE"),
+        (["run", "x.lua"], "x.lua: No such file or directory"),
         (["run", "x.lua", "--capture", "x", "--workers", "two"], "offpath run: Invalid value for '--workers'"),
         (["run", "x.lua", "--capture", "x", "--chunk-mb", "0"], "offpath run: Invalid value for '--chunk-mb'"),
     ],

@@ -349,3 +349,52 @@ def test_a_bar_and_what_scripts_print_share_a_terminal(tmp_path: Path, made: Syn
         assert f"printed {number}" in lines
         assert f"warning: [x.lua] said {number}" in lines
     assert text.rstrip().splitlines()[-1].startswith("slowest hook")
+
+
+FILTER = """
+TrisulPlugin = { id = { name = "f" }, inputfilter = {
+  step = function(packet, engine)
+    n = (n or 0) + 1
+    packet:set_packet(1000, n, 1, ("x"):rep(12) .. "\\8\\0" .. ("y"):rep(n))
+    return n < tonumber(T.args)
+  end } }
+"""
+
+
+def test_a_script_is_the_source_when_there_is_no_capture(tmp_path: Path) -> None:
+    path = tmp_path / "f.lua"
+    path.write_text(FILTER)
+    done = run(path, "--args", "200", "--store", tmp_path / "out", "--records", tmp_path / "r.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^packets +200, ", done.stdout, re.MULTILINE)
+    assert re.search(r"^stored +200 packets, .* in 1 file$", done.stdout, re.MULTILINE)
+    (stored,) = (tmp_path / "out").iterdir()
+    assert stored.stat().st_size == 24 + sum(16 + 14 + n for n in range(1, 201))
+    summary = json.loads((tmp_path / "r.jsonl").read_text().splitlines()[-1])
+    assert (summary["store_packets"], summary["store_lost"]) == (200, 0)
+
+
+def test_without_a_capture_there_must_be_one_source(tmp_path: Path, made: Synthesis) -> None:
+    done = run(script(tmp_path, ""))
+    assert done.returncode == 2
+    assert "nothing to read: name a capture" in done.stderr
+    for name in ("f.lua", "g.lua"):
+        (tmp_path / name).write_text(FILTER)
+    done = run(tmp_path / "f.lua", tmp_path / "g.lua", "--args", "3")
+    assert done.returncode == 2
+    assert "one source at a time" in done.stderr
+    done = run(tmp_path / "f.lua", "--capture", made.path)  # a capture goes first
+    assert done.returncode == 0
+
+
+def test_a_folder_for_packets_that_can_not_be_made(tmp_path: Path, made: Synthesis) -> None:
+    done = run(script(tmp_path, ""), "--capture", made.path, "--store", tmp_path / "x.lua" / "out")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"{tmp_path / 'x.lua' / 'out'}: Not a directory"]
+
+
+def test_packets_are_stored_as_they_were(tmp_path: Path, made: Synthesis) -> None:
+    done = run(script(tmp_path, ""), "--capture", made.path, "--store", tmp_path / "out", "--store-size", "1")
+    assert done.returncode == 0
+    files = sorted((tmp_path / "out").iterdir())
+    assert b"".join(path.read_bytes()[24:] for path in files) == made.path.read_bytes()[24:]

@@ -22,6 +22,11 @@ from tests.cli.test_run import COMMAND, DEADLINE, Running, run, script
 from tests.pipeline.own_network import in_own_network
 from tests.support import eventually
 
+NOTHING = (
+    "nothing to read: name a capture with --capture FILE, an interface with --live IFACE, or a script with an "
+    "inputfilter"
+)
+
 
 @pytest.fixture
 def made(tmp_path: Path) -> Synthesis:
@@ -84,7 +89,8 @@ def test_a_replay_has_the_records_of_the_capture(tmp_path: Path, made: Synthesis
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["x.lua"], "nothing to read: name a capture with --capture FILE, or an interface with --live IFACE"),
+        (["x.lua"], NOTHING),
+        (["x.lua", "--replay"], "nothing to replay: name a capture with --capture FILE"),
         (["--capture", "in.pcap", "in.pcap"], "no script: name at least one"),
         (["x.lua", "-", "--capture", "in.pcap"], "-: standard input goes with no other capture, --replay or --loop"),
         (["x.lua", "-"], "-: standard input is closed"),
@@ -137,6 +143,30 @@ def test_an_interrupted_pipe_keeps_what_came(tmp_path: Path, made: Synthesis) ->
     assert process.returncode == 130
     assert b"interrupted: the counts are of the part that was read\n" in err
     assert any(each["kind"] == "flow" for each in records_of(out))
+
+
+def test_an_interrupted_script_keeps_what_it_made(tmp_path: Path) -> None:
+    out, path = tmp_path / "out.jsonl", tmp_path / "x.lua"
+    datagram = "".join(f"\\{byte}" for byte in udp(("1.2.3.4", 5), ("1.2.3.5", 6)))
+    path.write_text(
+        f"""TrisulPlugin = {{ id = {{}}, inputfilter = {{ step = function(packet)
+          n = (n or 0) + 1
+          packet:set_packet(n, 0, 1, "{datagram}")
+          if n == 5000 then T.logwarning("many") end
+          return true
+        end }} }}"""
+    )
+    running = Running(path, "--records", out)
+    with running.process:
+        running.wait_for_line("warning: [x.lua] many")
+        running.interrupt()
+        code, printed, _ = running.end()
+    assert code == 130
+    found = re.search(r"^packets +([0-9,]+),", printed, re.MULTILINE)
+    assert found is not None
+    packets = int(found[1].replace(",", ""))
+    (flow,) = (each for each in records_of(out) if each["kind"] == "flow")
+    assert flow["a_packets"] + flow["z_packets"] == packets >= 5000
 
 
 def test_an_interface_that_is_none(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class Hook:
 
     def feed(self, address: int, count: int) -> None:
         """Run the hook over frames in memory."""
-        self.lua.host[b"packets"](address, count, False)
+        self.lua.host[b"packets"](address, count, 0, False)
 
     def told(self) -> list[str]:
         """What the script logged since the last call."""

@@ -147,8 +147,8 @@ def test_an_unavailable_method_is_an_error_of_the_hook() -> None:
         (
             f"reset_flow_counter('{FLOW}', '{{G}}', 'k', 2)",
             [
-                (Effect.FLOW_UPDATE, (5.5, FLOW.encode(), b"reset_counter", b"{G}")),
-                (Effect.FLOW_UPDATE, (5.5, FLOW.encode(), b"counter", b"{G} 2 0 k")),
+                (Effect.RESET_FLOW_COUNTER, (5.5, -1, FLOW.encode(), b"{G}")),
+                (Effect.FLOW_COUNTER, (5.5, -1, FLOW.encode(), b"{G}", b"k", 2, 0)),
             ],
         ),
         (f"disable_reassembly('{FLOW}')", [(Effect.DISABLE_REASSEMBLY, (FLOW.encode(),))]),

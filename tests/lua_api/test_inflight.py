@@ -26,12 +26,12 @@ def inflight() -> Iterator[Any]:
 @given(steps=st.lists(st.tuples(st.integers(0, 300), st.floats(0, 1)), max_size=60))
 def test_what_was_put_is_taken_once_whatever_the_order(inflight: Any, steps: list[tuple[int, float]]) -> None:
     put, take, page_count = inflight()
-    live: dict[int, bytes] = {}
+    live: dict[int, tuple[Any, ...]] = {}
     last = 0
     for count, where in steps:
         for task_id in range(last + 1, last + count + 1, 1 + count % 3):
-            live[task_id] = b"%d" % task_id
-            put(task_id, live[task_id])
+            live[task_id] = (False, b"onerror", b"%d" % task_id, task_id)
+            put(task_id, *live[task_id])
         last += count
         taken = list(live)[: int(where * len(live))] if count % 2 else list(live)[int(where * len(live)) :]
         for task_id in taken:
@@ -45,7 +45,7 @@ def test_what_was_put_is_taken_once_whatever_the_order(inflight: Any, steps: lis
 def test_empty_pages_are_dropped_while_tasks_go_on(inflight: Any) -> None:
     put, take, page_count = inflight()
     for task_id in range(1, 10_001):
-        put(task_id, b"entry")
+        put(task_id, b"onresult", False, b"data", 0)
         if task_id > 100:
-            assert take(task_id - 100) == b"entry"
+            assert take(task_id - 100) == (b"onresult", False, b"data", 0)
         assert page_count() <= 2

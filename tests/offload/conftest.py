@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.offload import queue as queue_module
+from engine.offload import operations as operations_module
 from tests.offload.process_rig import Drive, Driven
 from tests.offload.rig import BYTECODES, HeldOperations, Hold, Rig, running_rig
 from tests.offload.worker_rig import Exchange, Made
@@ -33,7 +33,7 @@ def hold(tmp_path: Path) -> Callable[[], Hold]:
 @pytest.fixture
 def operations(monkeypatch: pytest.MonkeyPatch) -> HeldOperations:
     held = HeldOperations()
-    monkeypatch.setattr(queue_module, "operate", held)
+    monkeypatch.setattr(operations_module, "operate", held)
     return held
 
 

@@ -102,10 +102,10 @@ def test_a_process_killed_from_outside_fails_what_it_was_at(drive: Drive, tmp_pa
 # ---- packs
 
 
-def pack(*tasks: tuple[int, bytes]) -> bytes:
+def pack(*tasks: tuple[int, bytes], first: int = 0) -> bytes:
     """Tasks of code and data as async.lua packs them, all with a wanted result."""
     state = LuaState()
-    flat = [value for code, data in tasks for value in (code, b"", data, 3)]
+    flat = [first] + [value for code, data in tasks for value in (code, b"", data, 3)]
     packed: bytes = state.execute(
         b"local b = require('string.buffer').new() for _, v in ipairs({...}) do b:encode(v) end return b:get()", *flat
     )
@@ -114,7 +114,7 @@ def pack(*tasks: tuple[int, bytes]) -> bytes:
 
 
 def unpack(outcomes: bytes) -> list[tuple[int, int, bytes]]:
-    """Place, status and value of each outcome."""
+    """Task id, status and value of each outcome."""
     state = LuaState()
     source = b"local b, t = require('string.buffer').new():set(...), {} "
     values = state.execute(source + b"while #b > 0 do t[#t + 1] = b:decode() end return unpack(t)", outcomes)
@@ -166,10 +166,11 @@ def test_where_death_strikes_in_a_pack(
     worker._parts[7] = given
     progress = worker._shared.progress
     progress.place, progress.count, worker._shared.stop = place, ended, stop
-    rows = list(zip(*[iter(worker._failure((7, 0, 100, b"", 10), b"died"))] * 4, strict=True))
+    first = 2**40 + 7
+    rows = list(zip(*[iter(worker._failure((7, 0, 100, pack(first=first), 10), b"died"))] * 4, strict=True))
     parts = [row for row in rows if row[1] == PART]
     assert [row[3] for row in parts] == ([ended + len(failed)] if ended or failed else [])
-    assert [each for row in parts for each in unpack(row[2])] == [(100 + at, FAILED, b"died") for at in failed]
+    assert [each for row in parts for each in unpack(row[2])] == [(first + 100 + at, FAILED, b"died") for at in failed]
     assert sum(row[1] == FAILED_IN_PACK for row in rows) == len(failed)
     assert rows[-1] == (7, PACK_END, end, False)
 

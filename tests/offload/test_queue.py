@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.offload import Outcome, Status
-from engine.offload import queue as queue_module
+from engine.offload import Outcome, Status, operations
 from engine.offload.files import GIVEN_UP
 from tests.offload.rig import APPEND, ECHO, FAIL, NOTHING, ODD, WAIT, HeldOperations, Hold, Rig, closes, contents, turns
 from tests.support import eventually, eventually_in_thread
@@ -184,7 +183,7 @@ async def test_an_operation_that_was_given_up_counts_as_abandoned_whoever_is_fir
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = rig.queue()
-    monkeypatch.setattr(queue_module, "operate", lambda task, _given_up: GIVEN_UP)
+    monkeypatch.setattr(operations, "operate", lambda task, _given_up: GIVEN_UP)
     given_up = rig.operation(queue, "rm", target="/nowhere")
     await rig.settled()
     assert rig.outcome(given_up).status is Status.ABANDONED

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.offload import Status
-from engine.offload import queue as queue_module
+from engine.offload import Status, operations
 from tests.offload.rig import ECHO, WAIT, HeldOperations, Hold, Rig, contents, turns
 from tests.support import eventually
 
@@ -109,8 +108,8 @@ async def test_appends_to_one_file_are_done_as_one_run(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[int] = []
-    whole = queue_module.operate_run
-    monkeypatch.setattr(queue_module, "operate_run", lambda run, up: runs.append(len(run)) or whole(run, up))
+    whole = operations.operate_run
+    monkeypatch.setattr(operations, "operate_run", lambda run, up: runs.append(len(run)) or whole(run, up))
     queue = rig.queue()
     for number in range(600):
         rig.operation(queue, "copybuffer", target=str(tmp_path / "t"), data=b"%03d\n" % number)
@@ -157,7 +156,7 @@ class LoopWithLooks:
         return getattr(self._loop, name)
 
     def call_later(self, seconds: float, fn: Callable[..., Any], *args: Any) -> None:
-        if fn.__name__ == "_look_at_operations":
+        if fn.__name__ == "_look_at_runs":
             self._call_later(fn, *args)
         else:
             self._loop.call_later(seconds, fn, *args)

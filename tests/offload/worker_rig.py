@@ -29,12 +29,12 @@ def code_of(source: str) -> bytes:
 
 
 def pack_of(number: int, *tasks: tuple[int, bytes]) -> tuple[Any, ...]:
-    """A pack of tasks, code and data of each, as it crosses."""
+    """A pack of tasks, code and data of each, as it crosses; the first has the pack's number as its id."""
     state = LuaState()
     put = state.execute(
         b"local b = require('string.buffer').new() return function(v) return b:encode(v):tostring() end"
     )
-    blob = b""
+    blob = put(number)
     for code, data in tasks:
         for value in (code, b"", data, 3):
             blob = put(value)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import Capture, CaptureError, Config, Engine
+from engine import Capture, CaptureError, Config, Engine, Script
 from engine.capture.synth import Synthesis, synthesize
 from engine.plugins.blocks import BLOCKS
 from engine.values.stats import DecodeStats
@@ -167,7 +167,7 @@ def failing(block: str) -> str:
 
 CAUSE = (
     f'engine:add_alert("{ALERTS}", nil, "s", 1, "m") engine:add_resource("{HASHES}", "", "u", "") '
-    'engine:post_message_frontend("m") engine:post_message_backend("m")'
+    'engine:post_message_frontend("m") engine:post_message_backend("m") engine:update_flow("f", 4, 1)'
 )
 
 
@@ -181,10 +181,13 @@ async def test_a_script_that_fails_in_every_hook_disturbs_nobody(made: Synthesis
     ]
     collector = Collector()
     with no_threads_left():
-        async with Engine(scripts, config=Config(ramfs=ramfs, chunk_bytes=1 << 30), sinks=[collector]) as engine:
+        config = Config(ramfs=ramfs, chunk_bytes=1 << 30, store=tmp_path / "store")
+        async with Engine(scripts, config=config, sinks=[collector]) as engine:
             assert engine.load_errors == ()
             await engine.emit_batch("t", ["x"] * 3)
             await engine.run(Capture(made.path))
+            if block == "inputfilter":
+                await engine.run(Script(scripts[0]))
             (counts,) = [each for each in engine.stats.plugins if each.script == "failing.lua"]
     failed = {each.name for each in counts.hooks if each.errors}
     assert failed >= BLOCKS[block].hooks | {"onmessage"}

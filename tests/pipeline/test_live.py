@@ -103,7 +103,8 @@ def test_a_download_is_captured_and_hashed_off_the_path(
         assert_counts_close(stats)
         assert stats.source.received >= stats.decode.packets > 0
         assert (stats.source.dropped, stats.decode.malformed, stats.decode.gaps) == (0, 0, 0)
-        assert stats.decode.retransmitted == 0  # each packet is seen once, though it goes out and comes in
+        # Each packet is seen once, though it goes out and comes in. TCP itself may send some again.
+        assert stats.decode.retransmitted * 4 < stats.decode.segments
         assert sum(each.a_packets + each.z_packets for each in collector.of("flow")) <= stats.decode.packets
 
     in_own_network(main, new_loop)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine import Config, Engine
+from engine.offload.lane import Lane
 from engine.offload.task import Task
 from tests.pipeline.async_rig import MakeConfig
 from tests.scripts import Collector, assert_counts_close, on_event, write
@@ -54,16 +55,26 @@ end
 
 @pytest.fixture
 def packs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Where in the order of the calls each pack begins, and its size, in the order in which they cross."""
+    """Where in the order of the calls each pack begins, and its size, in the order in which they cross.
+
+    Of those that go by the lane, how many tasks they are; they begin at 0.
+    """
     crossed: list[tuple[int, int]] = []
-    crossing = Task.crossing
+    crossing, news = Task.crossing, Lane.news
 
     def note(task: Task) -> tuple[int, int, object, bytes, float]:
         if task.is_pack:
             crossed.append((task.first + task.skip, task.size))
         return crossing(task)
 
+    def note_lane(lane: Lane) -> tuple[int, int]:
+        told = news(lane)
+        if told[0]:
+            crossed.append((0, told[0]))
+        return told
+
     monkeypatch.setattr(Task, "crossing", note)
+    monkeypatch.setattr(Lane, "news", note_lane)
     return crossed
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine import Engine
-from engine.offload import queue as queue_module
+from engine.offload import operations as operations_module
 from engine.values.stats import AsyncStats
 from tests.offload.rig import HeldOperations, Hold
 from tests.scripts import Collector, assert_counts_close, on_event, write
@@ -40,9 +40,9 @@ end
 async def test_a_flood_is_no_concern_of_another_plugin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    operations, operate = HeldOperations(), queue_module.operate
+    operations, operate = HeldOperations(), operations_module.operate
     monkeypatch.setattr(
-        queue_module,
+        operations_module,
         "operate",
         lambda task, given_up: (operations if task.method == "copy" else operate)(task, given_up),
     )

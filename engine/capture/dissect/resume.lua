@@ -38,5 +38,5 @@ return function(kept, packet)
   dissect(memory.at(kept.address, kept.captured), from, captured, wire, packet)
   packet.row, packet.flow, packet.resumed = 0, 0, 1
   copy_frame(kept, packet)
-  packet.resumed = 0
+  packet.resumed, packet.store = 0, 0   -- no dissector sets these: the next packet would have them
 end
