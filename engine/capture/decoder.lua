@@ -84,12 +84,13 @@ function M.protocol_names()
   return table.concat(protocols.name, "\n")
 end
 
--- `order` is whether a pcap file is big-endian, `first` where its records begin; `shift` is added to all times. Streams
--- and flows of the capture before go on.
-function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type, shift, partial)
+-- `order` is whether a pcap file is big-endian, `first` where its records begin; `shift` is added to all times; a
+-- batch has packets of at most `span` seconds. Streams and flows of the capture before go on.
+function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type, shift, partial, span)
   base, base_address, queued, taken, second = memory.map(address, bytes), address, 0, 0, nil
   local swapped = order == ffi.abi("le")
-  next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks_per_second, link_type, shift, partial)
+  next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks_per_second, link_type, shift, partial,
+                              span)
 end
 
 -- Whether a step can take so many records, or all that are left.

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -101,6 +102,10 @@ class Datagram(NamedTuple):
     """What was captured of it."""
 
 
+def _no_event() -> Iterator[StreamEvent]:
+    return iter(())
+
+
 class Batch(NamedTuple):
     """What one call gave: `packets` records read, and whether the capture (or the flush) is at its end."""
 
@@ -108,7 +113,9 @@ class Batch(NamedTuple):
     done: bool
     time: float
     """Stream time in seconds: the latest time stamp so far."""
-    events: list[StreamEvent]
+    each_event: Callable[[], Iterator[StreamEvent]] = _no_event
+    """The stream events, made one by one; to be read once, to their end, before the next call of the decoder. Those of
+    streams that are ignored meanwhile are left out."""
     frames: int = 0
     """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
     0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
@@ -117,6 +124,11 @@ class Batch(NamedTuple):
     """How many flows are over since the batch before; `Decoder.flows_over` gives them until the next call."""
     origins: int = 0
     """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture, and hold as long."""
+
+    @property
+    def events(self) -> list[StreamEvent]:
+        """All stream events, likewise."""
+        return list(self.each_event())
 
 
 class FlowBytes(NamedTuple):
@@ -152,6 +164,7 @@ class Decoder:
         self._unread = False
         self._opened: dict[int, tuple[int, bytes, bool]] = {}  # slot in Lua, flow key, whether roles are known
         self._over: list[int] = []
+        self._ignored: set[int] = set()  # in the present batch
         self._last_stats = DecodeStats()
         held_total = max(1, limits.out_of_order_bytes_total)
         held = max(1, min(limits.out_of_order_bytes, held_total))
@@ -218,21 +231,22 @@ class Decoder:
         self._frames = self._origins = 0
         self.want_frames(frames)
 
-    def begin(self, capture: MappedCapture, *, shift: float = 0.0) -> None:
+    def begin(self, capture: MappedCapture, *, shift: float = 0.0, span: float = math.inf) -> None:
         """Decode this capture from now on: flows and streams of the one before go on, unless `finish` ended them.
 
-        It must stay open until a batch is `done`. `shift` is added to the times of its packets. Raises `RuntimeError`
-        when it is closed, or when packets of the capture before were not decoded.
+        It must stay open until a batch is `done`. `shift` is added to the times of its packets; those of a batch
+        are at most `span` seconds apart. Raises `RuntimeError` when it is closed, or when packets of the capture before
+        were not decoded.
         """
         if capture.closed:
             raise RuntimeError(f"{capture.path} is closed")
         self._begin(capture.path, lambda: capture.closed)
-        self._lua["begin"](capture.address, capture.size, *_layout(capture.format), shift, False)
+        self._lua["begin"](capture.address, capture.size, *_layout(capture.format), shift, False, span)
 
     def begin_parts(self, name: str, fmt: CaptureFormat, address: int, size: int, *, last: bool) -> None:
         """Decode a capture that comes in parts. The memory must stay as it is until `extend` gives another."""
         self._begin(name, _never)
-        self._lua["begin"](address, size, *_layout(fmt), 0.0, not last)
+        self._lua["begin"](address, size, *_layout(fmt), 0.0, not last, math.inf)
 
     def has(self, packets: int) -> bool:
         """Whether a step can decode so many records, or all that are left, before `extend` brings more."""
@@ -272,7 +286,7 @@ class Decoder:
         self._lua["resume"]()
 
     def step(self, packets: int) -> Batch:
-        """Decode at most that many records; fewer when the buffers are full, or when others come much later.
+        """Decode at most that many records; fewer when buffers are full, or others come after the `span` of `begin`.
 
         `done` when all of the capture, or of the block, is decoded.
         """
@@ -322,11 +336,12 @@ class Decoder:
         return self._opened[stream][2]
 
     def ignore(self, stream: int) -> None:
-        """Nobody wants more of this connection: no more events but those of the present batch, and no CLOSE."""
+        """Nobody wants more of this connection: no more events, and no CLOSE."""
         opened = self._opened.get(stream)
         if opened is not None:
             self._lua["ignore"](opened[0], stream)
             self._over.append(stream)
+            self._ignored.add(stream)
 
     def mute(self, stream: int) -> None:
         """Nobody wants more bytes of this connection: its next event after the present batch is its CLOSE."""
@@ -404,15 +419,19 @@ class Decoder:
         for stream in self._over:
             self._opened.pop(stream, None)
         self._over.clear()
+        self._ignored.clear()
         events, packets, done, time, frames, flows = self._lua[name](*args)
-        return Batch(packets, done, float(time), self._read_events(events), self._frames, frames, flows, self._origins)
+        each_event = partial(self._each_event, events)
+        return Batch(packets, done, float(time), each_event, self._frames, frames, flows, self._origins)
 
-    def _read_events(self, number: int) -> list[StreamEvent]:
-        arena = self._arena
-        events: list[StreamEvent] = []
-        append, make = events.append, tuple.__new__  # half the cost of calling StreamEvent, once per event
-        rows = _EVENT.iter_unpack(self._events_view[: number * _EVENT.size])
+    def _each_event(self, number: int) -> Iterator[StreamEvent]:
+        arena, ignored = self._arena, self._ignored
+        make = tuple.__new__  # half the cost of calling StreamEvent, once per event
+        # A copy: were the buffer lent until the last event is read, it could not be closed.
+        rows = _EVENT.iter_unpack(bytes(self._events_view[: number * _EVENT.size]))
         for time, stream, position, length, offset, kind, direction, slot, _last, _row in rows:
+            if stream in ignored:
+                continue
             data = b""
             if kind == _DATA:
                 data = arena[offset : offset + length]
@@ -422,8 +441,7 @@ class Decoder:
                 self._opened[stream] = (slot, data, position == 1)
             elif kind == _CLOSE:
                 self._over.append(stream)
-            append(make(StreamEvent, (kind, stream, direction, time, position, length, data)))
-        return events
+            yield make(StreamEvent, (kind, stream, direction, time, position, length, data))
 
 
 def _never() -> bool:

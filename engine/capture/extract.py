@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import fields
 
-from engine.capture.bodies import (
-    Body,
-    Counts,
-    FileHooks,
-    HttpListener,
-    Outlets,
-    content_type_of,
-    host_of,
-    method_of,
-    text,
-    uri_of,
-)
+from engine.capture.bodies import Body, content_type_of, host_of, method_of, text, uri_of
 from engine.capture.http import Exchange, HttpConnection
 from engine.capture.http_head import Framing
+from engine.capture.outlets import Counts, FileHooks, HttpListener, Outlets
 from engine.capture.ramfs import Ramfs
 from engine.values.config import CaptureLimits
 from engine.values.records import File, Http
@@ -53,10 +43,14 @@ class FileExtractor:
         chunk_bytes: int,
         listener: HttpListener | None = None,
         bodies: bool = True,
+        kinds: Container[str] = ("http", "file"),
     ) -> None:
-        """`chunk_bytes`: a body longer than this becomes parts of this size. Without `bodies` they are passed over."""
+        """`chunk_bytes`: a body longer than this becomes parts of this size. Without `bodies` they are passed over.
+
+        `kinds` are those of the records that are made; they may change at any time.
+        """
         self._counts = Counts()
-        self._outlets = Outlets(limits, ramfs, hooks, record, chunk_bytes, self._counts, listener, bodies)
+        self._outlets = Outlets(limits, ramfs, hooks, record, chunk_bytes, self._counts, listener, bodies, kinds)
         self._flows: dict[int, _Flow] = {}
 
     def open(self, stream: int, flow: bytes, roles_known: bool, time: float) -> bool:
@@ -229,7 +223,7 @@ class _Flow:
         return agreed
 
     def _record(self, exchange: Exchange) -> None:
-        if not self._accepted:
+        if not self._accepted or "http" not in self._outlets.kinds:
             return
         response = exchange.response
         self._outlets.record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +18,15 @@ from engine.values.stats import SourceStats
 class FilesReel(Reel):
     """Each file is mapped only while it is decoded; with several, those that can't be opened are skipped."""
 
-    def __init__(self, paths: Sequence[str | Path], warn: Warn, *, search: bool = True, loops: int = 1) -> None:
-        """Without `search` there is one path, of a file."""
+    def __init__(
+        self, paths: Sequence[str | Path], warn: Warn, *, search: bool = True, loops: int = 1, span: float = math.inf
+    ) -> None:
+        """Without `search` there is one path, of a file. Packets of a batch are at most `span` seconds apart."""
         self._paths = tuple(paths)
         self._warn = warn
         self._search = search
         self._loops = loops
+        self._span = span
         self._files: list[Found] | None = None
         self._at = 0
         self._mapped: MappedCapture | None = None
@@ -87,7 +91,7 @@ class FilesReel(Reel):
                 self._warn(str(path), f"the {mapped.compressed} stream in it ends early or is broken")
             self._mapped = mapped
             self._stats = SourceStats(files=self._stats.files + 1, skipped=self._stats.skipped)
-            decoder.begin(mapped, shift=self._shift)
+            decoder.begin(mapped, shift=self._shift, span=self._span)
             return True
         return False
 

@@ -6,13 +6,12 @@ Frames bodies itself, so that holes in a body are stepped over. Decodes no conte
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from engine.capture.chunked import ChunkedDecoder
 from engine.capture.http_head import (
-    BLOCK_END,
     Framing,
     Head,
     Start,
@@ -20,7 +19,7 @@ from engine.capture.http_head import (
     find_start,
     frame_request,
     frame_response,
-    parse_head,
+    read_head,
     skip_empty_lines,
 )
 from engine.values.config import CaptureLimits
@@ -81,7 +80,11 @@ class _State(Enum):
     LOST = 5  # searching for the next plausible message start
 
 
-_BODIES = (_State.LENGTH, _State.CHUNKED, _State.CLOSE)
+# Members by their own names: looking one up in its class takes several times as long.
+_PROBE, _HEAD, _LENGTH, _CHUNKED, _CLOSE, _LOST = _State
+_BODIES = (_LENGTH, _CHUNKED, _CLOSE)
+_LINE_ENDS = b"\r\n"
+_NO_CHUNKS = ChunkedDecoder()  # of a side that has none
 
 
 @dataclass(slots=True)
@@ -89,12 +92,12 @@ class _Side:
     """One direction. PROBE -> HEAD or LOST; HEAD -> a body or LOST; a body -> HEAD or LOST; LOST -> HEAD."""
 
     is_request: bool = False  # meaningful once the connection is recognised
-    state: _State = _State.PROBE
+    state: _State = _PROBE
     buffer: bytes = b""  # what cannot be judged before more has come; only in PROBE, HEAD and LOST
     scanned: int = 0  # bytes of `buffer` in which no end of the header block was found
     searched: int = 0  # bytes thrown away in LOST
     remaining: int = 0  # bytes of a LENGTH body still to come
-    chunked: ChunkedDecoder = field(default_factory=ChunkedDecoder)
+    chunked: ChunkedDecoder = _NO_CHUNKS  # of the CHUNKED body in progress
     reason: str = ""  # why the body in progress is not whole
 
 
@@ -132,14 +135,14 @@ class HttpConnection:
         if not self.wanted or length <= 0:
             return
         side = self._sides[direction]
-        if side.state is _State.LENGTH:
+        if side.state is _LENGTH:
             self._gap_in_length(side, length, time)
-        elif side.state is _State.CHUNKED:
+        elif side.state is _CHUNKED:
             self._mark_gap(side)
             if not side.chunked.skip(length):
                 self._finish(side, time)
                 self._lose(side)
-        elif side.state is _State.CLOSE:
+        elif side.state is _CLOSE:
             self._mark_gap(side)
         else:
             self._lose(side)
@@ -152,8 +155,8 @@ class HttpConnection:
         """
         for direction, side in enumerate(self._sides):
             if side.state in _BODIES:
-                closed = side.state is _State.CLOSE and bool(over >> direction & 1)
-                whole = closed or (side.state is _State.CHUNKED and side.chunked.has_all_data)
+                closed = side.state is _CLOSE and bool(over >> direction & 1)
+                whole = closed or (side.state is _CHUNKED and side.chunked.has_all_data)
                 side.reason = side.reason or ("" if whole else "cut")
                 self._finish(side, time)
         while self._pending:
@@ -163,7 +166,7 @@ class HttpConnection:
     # Recognition: no roles yet.
 
     def _probe(self, side: _Side, time: float, data: bytes) -> None:
-        if side.state is _State.PROBE:
+        if side.state is _PROBE:
             data = (side.buffer + data).lstrip(b"\r\n")
             side.buffer = b""
             start = classify(data)
@@ -173,7 +176,7 @@ class HttpConnection:
             if start is Start.REQUEST or start is Start.RESPONSE:
                 self._recognise(side, start is Start.REQUEST, time, data)
                 return
-            side.state = _State.LOST
+            side.state = _LOST
             self._judge()
         if self.wanted:
             self._probe_lost(side, time, data)
@@ -191,7 +194,7 @@ class HttpConnection:
 
     def _judge(self) -> None:
         """Give up when no direction began like HTTP, or the client did not though we saw its first byte."""
-        client, server = (side.state is _State.LOST for side in self._sides)
+        client, server = (side.state is _LOST for side in self._sides)
         if client and (server or self._aligned):
             self.wanted = False
 
@@ -200,9 +203,9 @@ class HttpConnection:
         other = self._sides[1] if side is self._sides[0] else self._sides[0]
         side.is_request, other.is_request = is_request, not is_request
         side.buffer = b""
-        side.state = _State.HEAD
-        if other.state is _State.PROBE:
-            other.state = _State.HEAD
+        side.state = _HEAD
+        if other.state is _PROBE:
+            other.state = _HEAD
         if not self._handler.recognised(time):
             self.wanted = False
             return
@@ -217,14 +220,14 @@ class HttpConnection:
         position, size = 0, len(data)
         while position < size and self.wanted:
             state = side.state
-            if state is _State.LENGTH:
+            if state is _LENGTH:
                 position = self._read_length(side, time, data, position)
-            elif state is _State.CHUNKED:
+            elif state is _CHUNKED:
                 position = self._read_chunked(side, time, data, position)
-            elif state is _State.CLOSE:
+            elif state is _CLOSE:
                 self._handler.body(side.is_request, time, data[position:])
                 position = size
-            elif state is _State.HEAD:
+            elif state is _HEAD:
                 position = self._read_head(side, time, data, position)
             else:
                 position = self._search(side, data, position)
@@ -252,16 +255,17 @@ class HttpConnection:
 
     def _read_head(self, side: _Side, time: float, data: bytes, position: int) -> int:
         size = len(data)
-        position = skip_empty_lines(data, position)
+        if data[position] in _LINE_ENDS:
+            position = skip_empty_lines(data, position)
+        head = read_head(data, position, self._header_bytes, side.scanned, is_request=side.is_request)
+        if head is not None:
+            side.scanned = 0
+            self._begin(side, time, head)
+            return position + len(head.raw)
         start = classify(data, position)
         if start is not Start.OPEN and start is not (Start.REQUEST if side.is_request else Start.RESPONSE):
             self._lose(side)
             return position
-        found = BLOCK_END.search(data, position + max(0, side.scanned - 2), position + self._header_bytes)
-        if start is not Start.OPEN and found:
-            side.scanned = 0
-            self._begin(side, time, data[position : found.end()])
-            return found.end()
         if size - position >= self._header_bytes:
             self._lose(side)
         else:
@@ -272,7 +276,7 @@ class HttpConnection:
     def _search(self, side: _Side, data: bytes, position: int) -> int:
         index, start = find_start(data, position, requests=side.is_request, responses=not side.is_request)
         if start is not Start.OPEN:
-            side.state = _State.HEAD
+            side.state = _HEAD
             return index
         side.buffer = data[index:]
         side.searched += index - position
@@ -281,11 +285,8 @@ class HttpConnection:
             self._handler.malformed()
         return len(data)
 
-    def _begin(self, side: _Side, time: float, block: bytes) -> None:
-        head = parse_head(block, is_request=side.is_request)
-        if head is None:
-            self._lose(side)
-        elif side.is_request:
+    def _begin(self, side: _Side, time: float, head: Head) -> None:
+        if side.is_request:
             self._begin_request(side, time, head)
         elif not head.is_interim:
             self._begin_response(side, time, head)
@@ -318,21 +319,21 @@ class HttpConnection:
         side.reason = ""
         if framing is Framing.LENGTH:
             side.remaining = length
-            side.state = _State.LENGTH
+            side.state = _LENGTH
         elif framing is Framing.CHUNKED:
             side.chunked = ChunkedDecoder()
-            side.state = _State.CHUNKED
+            side.state = _CHUNKED
         elif framing is Framing.CLOSE:
-            side.state = _State.CLOSE
+            side.state = _CLOSE
         elif framing is Framing.TUNNEL:
             self.wanted = False
 
     def _finish(self, side: _Side, time: float) -> None:
-        side.state = _State.HEAD
+        side.state = _HEAD
         self._handler.finish(side.is_request, time, side.reason)
 
     def _lose(self, side: _Side) -> None:
-        side.state = _State.LOST
+        side.state = _LOST
         side.buffer = b""
         side.scanned = side.searched = 0
         if not side.is_request:

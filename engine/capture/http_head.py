@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 
 import httptools
@@ -21,11 +20,11 @@ _METHODS = (
     rb"|MKCOL|COPY|MOVE|SUBSCRIBE|UNSUBSCRIBE|NOTIFY|M-SEARCH"
 )
 _NEXT_LINE = rb"(?:\r?\n|" + _TOKEN + rb"[ \t]*:)"
-_STATUS_LINE = rb"HTTP/1\.[0-9] +[1-9][0-9]{2}(?: [^\r\n]*)?\r?\n"
+_STATUS_LINE = rb"HTTP/1\.[0-9] +([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n"
 
 # A message that begins right here. The prefix patterns say whether more bytes could still make it one.
 # One blank only in front of the URI: two repeats side by side would let a line of blanks take quadratic time.
-_REQUEST_LINE = re.compile(rb"[A-Z][A-Z_-]{1,31} [^\r\n]+ HTTP/1\.[0-9][ \t]*\r?\n")
+_REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]{1,31}) ([^\r\n]+) HTTP/1\.[0-9][ \t]*\r?\n")
 _REQUEST_PREFIX = re.compile(rb"[A-Z][A-Z_-]{0,31}(?: [^\x00-\x1f\x7f]*\r?)?\Z")
 _RESPONSE_LINE = re.compile(_STATUS_LINE)
 _RESPONSE_PREFIX = re.compile(rb"HTTP/1\.[0-9][^\r\n]*\r?\Z")
@@ -36,7 +35,6 @@ _LOST_REQUEST_REST = re.compile(rb"HTTP/1\.[0-9]\r?\n" + _NEXT_LINE)
 _LOST_RESPONSE = re.compile(_STATUS_LINE + _NEXT_LINE)
 _ANCHOR = b"HTTP/1."
 
-_STATUS = re.compile(rb"HTTP/1\.[0-9] +([1-9][0-9]{2})")
 _LINE_ENDS = re.compile(rb"[\r\n]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -62,16 +60,43 @@ class Framing(Enum):
     """No more HTTP on this connection: 101, or 2xx to CONNECT."""
 
 
-@dataclass(slots=True)
 class Head:
-    """One header block. `fields` has lower-case names; repeated ones are joined by ``", "``."""
+    """One header block. Its fields are read when they are asked for: most are not, and to read all takes longer."""
 
-    raw: bytes
-    is_request: bool
-    method: bytes
-    uri: bytes
-    status: int
-    fields: dict[bytes, bytes]
+    __slots__ = ("_fields", "_lower", "is_request", "method", "raw", "status", "transfer_codings", "uri")
+
+    def __init__(self, raw: bytes, is_request: bool, method: bytes, uri: bytes, status: int) -> None:
+        self.raw = raw
+        self.is_request = is_request
+        self.method = method
+        self.uri = uri
+        self.status = status
+        self._fields: dict[bytes, bytes] | None = None
+        # What one field can be found in by its name; b"" for a block in which lines are not what they seem.
+        self._lower = b"" if _is_odd(raw) else raw.lower()
+        self.transfer_codings = _transfer_codings(self.field(b"transfer-encoding"))
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        """All fields, with lower-case names; repeated ones are joined by ``", "``."""
+        if self._fields is None:
+            self._fields = _read_fields(self.raw, is_request=self.is_request)
+        return self._fields
+
+    def field(self, name: bytes) -> bytes:
+        """The value of one field by its lower-case name, b"" without it."""
+        lower = self._lower
+        if self._fields is not None or not lower:
+            return self.fields.get(name, b"")
+        start = b"\n" + name + b":"
+        at = lower.find(start)
+        if at < 0:
+            return b""
+        if lower.find(start, at + 1) >= 0:
+            return self.fields.get(name, b"")
+        at += len(start)
+        value = self.raw[at : lower.find(b"\n", at)].removesuffix(b"\r").lstrip(b" \t")
+        return value if value == value.strip() else self.fields.get(name, b"")
 
     @property
     def is_interim(self) -> bool:
@@ -80,7 +105,9 @@ class Head:
 
     def codings(self) -> list[str]:
         """Content codings and then transfer codings, lower case, in the order in which they were applied."""
-        listed = _members(self.fields.get(b"content-encoding", b"")) + _transfer_codings(self)
+        listed = _members(self.field(b"content-encoding")) + self.transfer_codings
+        if not listed:
+            return []
         return [each.decode("latin-1") for each in listed if each not in (b"chunked", b"identity")]
 
 
@@ -136,15 +163,11 @@ def find_start(data: bytes, position: int, *, requests: bool, responses: bool) -
 class _Fields:
     """Callbacks of one httptools parser."""
 
-    __slots__ = ("complete", "fields", "uri")
+    __slots__ = ("complete", "fields")
 
     def __init__(self) -> None:
-        self.uri = b""
         self.fields: dict[bytes, bytes] = {}
         self.complete = False
-
-    def on_url(self, url: bytes) -> None:
-        self.uri += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         _add_field(self.fields, name, value)
@@ -153,19 +176,43 @@ class _Fields:
         self.complete = True
 
 
-def parse_head(block: bytes, *, is_request: bool) -> Head | None:
-    """Read a whole header block, empty line included. None when it is not HTTP/1.x after all."""
-    fields = _Fields()
+def read_head(data: bytes, position: int, limit: int, scanned: int = 0, *, is_request: bool) -> Head | None:
+    """The header block that begins at `position` and is no longer than `limit`; None when it is not, or not all, here.
+
+    In the first `scanned` bytes its end was looked for before.
+
+    Blanks in a URI, unknown methods: endpoints took them, so a witness must.
+    """
+    line = (_REQUEST_LINE if is_request else _RESPONSE_LINE).match(data, position)
+    if line is None:
+        return None
+    end = BLOCK_END.search(data, max(line.end() - 1, position + scanned - 2), position + limit)
+    if end is None:
+        return None
+    raw = data[position : end.end()]
     if is_request:
-        requests = httptools.HttpRequestParser(fields)
-        if _feed(requests, fields, block):
-            return Head(block, True, requests.get_method(), fields.uri, 0, fields.fields)
-    else:
-        responses = httptools.HttpResponseParser(fields)
-        if _feed(responses, fields, block):
-            return Head(block, False, b"", b"", responses.get_status_code(), fields.fields)
-    # Unknown methods, blanks in a URI or before a colon, odd lengths: endpoints took them, so a witness must.
-    return _parse_tolerantly(block, is_request=is_request)
+        return Head(raw, True, line[1], line[2].strip(), 0)
+    return Head(raw, False, b"", b"", int(line[1]))
+
+
+def _is_odd(block: bytes) -> bool:
+    """Whether lines are folded, blanks stand before a colon, or a CR alone might end a line. A bare LF may."""
+    return (
+        b"\n " in block
+        or b"\n\t" in block
+        or b" :" in block
+        or b"\t:" in block
+        or block.count(b"\r") != block.count(b"\r\n")
+    )
+
+
+def _read_fields(block: bytes, *, is_request: bool) -> dict[bytes, bytes]:
+    fields = _Fields()
+    make = httptools.HttpRequestParser if is_request else httptools.HttpResponseParser
+    if _feed(make(fields), fields, block):
+        return fields.fields
+    # Blanks before a colon, odd lengths: likewise.
+    return _read_tolerantly(block)
 
 
 def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, fields: _Fields, block: bytes) -> bool:
@@ -185,24 +232,18 @@ def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, fi
     return fields.complete
 
 
-def _parse_tolerantly(block: bytes, *, is_request: bool) -> Head | None:
-    first, *lines = block.split(b"\n")
+def _read_tolerantly(block: bytes) -> dict[bytes, bytes]:
     fields: dict[bytes, bytes] = {}
-    for line in lines:
+    for line in block.split(b"\n")[1:]:
         name, colon, value = line.partition(b":")
         if colon and not line.startswith((b" ", b"\t")):
             _add_field(fields, name.strip(), value.strip())
-    if is_request:
-        method, _, rest = first.partition(b" ")
-        uri, version, _ = rest.rpartition(b" " + _ANCHOR)
-        return Head(block, True, method, uri.strip(), 0, fields) if method and version else None
-    status = _STATUS.match(first)
-    return Head(block, False, b"", b"", int(status[1]), fields) if status else None
+    return fields
 
 
 def frame_request(head: Head) -> tuple[Framing, int]:
     """Framing of a request's body, and its length in bytes for `Framing.LENGTH`. Chunked wins over a length."""
-    if _is_chunked(head):
+    if b"chunked" in head.transfer_codings:
         return Framing.CHUNKED, 0
     length = _content_length(head)
     return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
@@ -215,26 +256,24 @@ def frame_response(head: Head, method: bytes) -> tuple[Framing, int]:
         return Framing.TUNNEL, 0
     if method == b"HEAD" or status in (204, 304):
         return Framing.NONE, 0
-    if _is_chunked(head):
+    if b"chunked" in head.transfer_codings:
         return Framing.CHUNKED, 0
     length = _content_length(head)
-    if length is None or _transfer_codings(head):
+    if length is None or head.transfer_codings:
         return Framing.CLOSE, 0
     return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
 
 
-def _is_chunked(head: Head) -> bool:
-    return b"chunked" in _transfer_codings(head)
-
-
-def _transfer_codings(head: Head) -> list[bytes]:
-    listed = _members(head.fields.get(b"transfer-encoding", b""))
-    return [each for each in listed if each != b"identity"]
+def _transfer_codings(value: bytes) -> list[bytes]:
+    return [each for each in _members(value) if each != b"identity"] if value else []
 
 
 def _content_length(head: Head) -> int | None:
     """The first of the lengths given; None without one, or when it is not a number."""
-    value = head.fields.get(b"content-length", b"").partition(b",")[0].strip()
+    value = head.field(b"content-length")
+    if not value:
+        return None
+    value = value.partition(b",")[0].strip()
     return int(value) if _DIGITS.match(value) else None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import tempfile
 from contextlib import suppress
 from functools import lru_cache
@@ -22,6 +23,9 @@ _SHARED_MEMORY = Path("/dev/shm")
 _FLAGS = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _FLOW = re.compile(rb"..[A-D]:([0-9A-F.]+):p-([0-9A-F]{4})_([0-9A-F.]+):p-([0-9A-F]{4})")
+_END4 = rb"[0-9A-F]{2}\.[0-9A-F]{2}\.[0-9A-F]{2}\.[0-9A-F]{2}:p-[0-9A-F]{4}"
+_FLOW4 = re.compile(rb"..A:" + _END4 + rb"_" + _END4)  # as keys of IPv4 are: for each of its parts there is a place
+_ENDS4 = struct.Struct(">4BH4BH")
 _PART = re.compile(r"\.part\Z")
 _HOST_BYTES = 32
 
@@ -58,8 +62,8 @@ class Ramfs:
         Only ``[A-Za-z0-9._-]``, at most `NAME_BYTES`, no leading dot. The number makes it unique; names that
         something else already has in the directory are stepped over.
         """
-        last = _safe(re.split(r"[?#]", uri, maxsplit=1)[0].rstrip("/").rpartition("/")[2])
-        ends, middle = _ends(flow), _safe(host)
+        last = _safe(uri.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2])
+        ends, middle = _ends(flow), _safe_host(host)
         while True:
             self._last_number += 1
             start = f"{ends}_{self._last_number:06d}"
@@ -88,12 +92,13 @@ class Ramfs:
             handle = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
             self._own[path] = 0
         try:
-            view = memoryview(data)
-            while view:
-                written = os.write(handle, view)
-                view = view[written:]
+            while data:
+                written = os.write(handle, data)
                 self._own[path] += written
                 self.held_bytes += written
+                if written == len(data):
+                    break
+                data = data[written:]
         finally:
             os.close(handle)
 
@@ -108,8 +113,11 @@ class Ramfs:
         """Remove a file of ours, if it is there; the file of a lease goes through `release` instead."""
         if path in self._own:
             self.held_bytes -= self._own.pop(path)
-            with suppress(OSError):  # a script may have moved or removed it
-                Path(path).unlink()
+            # Both in the least that Python can do: this comes once for each file.
+            try:  # noqa: SIM105
+                os.unlink(path)  # noqa: PTH108
+            except OSError:
+                pass  # a script may have moved or removed it
 
     def publish(self, path: str) -> int:
         """Start the lease of a file that `append` made; returns its id, with a count of 1."""
@@ -169,9 +177,17 @@ def _safe(text: str) -> str:
     return _UNSAFE.sub("-", text).strip(".-_")
 
 
+@lru_cache(maxsize=1024)  # asked once per body, and hosts are few
+def _safe_host(host: str) -> str:
+    return _safe(host)
+
+
 @lru_cache(maxsize=1024)  # asked once per body, and a flow often has many
 def _ends(flow: bytes) -> str:
     """Both ends of a flow key (spec 3.2) as ``10.0.0.5-40000_10.0.0.9-80``, A first: the lower port is at Z."""
+    if _FLOW4.fullmatch(flow):
+        octets = bytes.fromhex((flow[4:15] + flow[18:22] + flow[23:34] + flow[37:]).replace(b".", b"").decode())
+        return "{}.{}.{}.{}-{}_{}.{}.{}.{}-{}".format(*_ENDS4.unpack(octets))
     match = _FLOW.match(flow)
     if match is None:
         return _safe(flow.decode("ascii", "replace"))[:48] or "flow"

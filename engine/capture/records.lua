@@ -23,7 +23,6 @@ local PACKET, BROKEN, SKIPPED, END, LATER, HUNGRY = M.PACKET, M.BROKEN, M.SKIPPE
 local TICK = M.TICK
 local LONGEST_CAPTURED, LONGEST_WIRE = 262144, 2 ^ 24    -- bytes; a record that says more lies (libpcap's own bound)
 local LONGEST_BLOCK = 2 ^ 24                             -- of pcapng, where its end is still to come
-local SPAN = 0.25                                        -- seconds from the first packet of a batch to the last
 local RING_HEADER = 48                                   -- bytes of a struct tpacket3_hdr
 
 local record = layouts.record_t()
@@ -36,6 +35,7 @@ local is_pcapng = false
 local partial = false                       -- whether more of the capture comes when this is read
 local swapped, ticks, link                  -- of a pcap file; `swapped` of the current pcapng section too
 local shift = 0                             -- seconds that are added to all times
+local span = math.huge                      -- seconds from the first packet of a batch to the last
 local batch_end, is_first = 0, true         -- time that belongs to a later batch; whether the batch has no packet yet
 local next_second, coming = math.huge, 0    -- when it begins; time of the packet that waits for it
 local ring_left = 0                         -- packets in the block of a ring
@@ -68,7 +68,7 @@ local function take_record(offset, captured, wire, left, link_type, time)
     return TICK
   end
   if is_first then
-    is_first, batch_end = false, time + SPAN
+    is_first, batch_end = false, time + span
   elseif time > batch_end then
     return LATER
   end
@@ -252,9 +252,11 @@ function M.start_batch()
 end
 
 -- Starts on another capture; returns the function that reads its next record or block. `is_swapped` is whether a
--- pcap file has the other byte order than this machine; `is_partial` whether `extend` brings the rest.
-function M.begin(address, bytes, pcapng, first, is_swapped, ticks_per_second, link_type, more_seconds, is_partial)
-  base, size, position, partial, shift = address, bytes, first, is_partial, more_seconds
+-- pcap file has the other byte order than this machine; `is_partial` whether `extend` brings the rest; `longest` how many
+-- seconds a batch spans at most.
+function M.begin(address, bytes, pcapng, first, is_swapped, ticks_per_second, link_type, more_seconds, is_partial,
+                 longest)
+  base, size, position, partial, shift, span = address, bytes, first, is_partial, more_seconds, longest
   is_pcapng, swapped, ticks, link, interface_count = pcapng, is_swapped, ticks_per_second, link_type, 0
   return is_pcapng and next_pcapng or next_pcap
 end
@@ -271,7 +273,7 @@ end
 
 -- Starts on a block of a ring (tpacket_block_desc, version 3); `bytes` are those that the kernel filled.
 function M.begin_block(address, bytes, link_type)
-  base, size, partial, shift, link = address, bytes, false, 0, link_type
+  base, size, partial, shift, span, link = address, bytes, false, 0, math.huge, link_type
   position, ring_left = unsigned(rd32(address, 16)), rd32(address, 12)
   return next_ring
 end

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from engine.offload.counts import TaskCounts
 from engine.offload.held_packs import HeldPacks
 from engine.offload.lane import Lane, LaneUser
+from engine.offload.lane_service import LaneService
 from engine.offload.operations import Operations
 from engine.offload.slot import Slot
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
-from engine.values.histogram import Histogram
 from engine.values.stats import AsyncStats, WorkerStats
 
 if TYPE_CHECKING:
@@ -81,11 +81,6 @@ class TaskQueue:
         self._idle_slots: list[Slot] = []
         self._lingering: list[Slot] = []
         self._slots: set[Slot] = set()
-        self._lane_user = lane_user
-        self._lane: Lane | None = None
-        self._lane_slot: Slot | None = None  # the one that serves it
-        self._lane_called = False  # a run was started or woken for it, and is not there yet
-        self._lane_seen = (0.0, 0)  # packs taken and place in the last one at the last look
         self._held_packs = HeldPacks(
             gate.loop,
             self._lock,
@@ -101,6 +96,16 @@ class TaskQueue:
         self._given_up = threading.Event()
         self._closing: list[Worker] = []
         self._counts = TaskCounts()
+        self._lane = LaneService(
+            self._lock,
+            self._ready,
+            self._counts,
+            lane_user,
+            make=lambda on_bell: Lane(gate.loop, on_bell),
+            bring=lambda fetch: gate.bring(self, fetch),
+            give=lambda outcomes: gate.give(self, outcomes),
+            settle=self.settle,
+        )
         self._unsettled_count = 0
         self._operations = Operations(
             gate,
@@ -150,15 +155,14 @@ class TaskQueue:
         """Counts at this moment."""
         closing = self._still_closing()
         with self._lock:
-            self._count_lane()
-            lane_waits = self._lane.waits() if self._lane is not None else Histogram()
-            running = {slot for slot in self._slots if not (slot.lingers or self._is_idle_server(slot))}
+            self._lane.count()
+            running = {slot for slot in self._slots if not (slot.lingers or self._lane.is_idle_server(slot))}
             slots = (*self._idle_slots, *self._slots)
             workers = [(each.worker, "running" if each in running else "idle") for each in slots if each.worker]
             workers += [(worker, "stuck") for worker in closing]
             runs = [worker.run_times() for worker, _ in workers]
             stats = self._counts.stats(len(closing), tuple(_worker_stats(*each) for each in workers), runs)
-        return replace(stats, waits=stats.waits + lane_waits)
+        return replace(stats, waits=stats.waits + self._lane.waits())
 
     def _still_closing(self) -> list[Worker]:
         """The workers that were asked to end and have not; those that have are forgotten."""
@@ -176,11 +180,10 @@ class TaskQueue:
         while True:
             self._refuse_beyond_stuck()
             with self._lock:
-                if self._lane is not None and self._lane.is_busy:
-                    if self._ready:
-                        self._take_lane_back()
-                    else:
-                        self._call_server()
+                if self._ready and self._lane.is_busy:
+                    self._take_lane_back()
+                if self._lane.needs_server:
+                    self._call_server()
                 if self._operations.are_unbegun:
                     self._operations.watch()
                     return
@@ -210,8 +213,8 @@ class TaskQueue:
             slot = self._lingering.pop()
             slot.lingers = False
             slot.wake.release()
-        elif self._lane_slot is not None and self._is_idle_server(self._lane_slot):
-            slot = self._lane_slot
+        elif self._lane.slot is not None and self._lane.is_idle_server(self._lane.slot):
+            slot = self._lane.slot
             self._take_lane_back()
         else:
             return False
@@ -220,24 +223,16 @@ class TaskQueue:
         return True
 
     def _someone_is_idle(self) -> bool:
-        if self._running < self.workers or self._lingering:
-            return True
-        return self._lane_slot is not None and self._is_idle_server(self._lane_slot)
+        return self._running < self.workers or bool(self._lingering) or self._lane.is_idle_server(self._lane.slot)
 
     # ---- the lane
 
-    def _is_idle_server(self, slot: Slot) -> bool:
-        return slot is self._lane_slot and self._lane is not None and not self._lane.is_busy
-
     def look_at_lane(self) -> None:
         """See to what the script's side posted, after its outbox was taken."""
-        lane = self._lane
-        if lane is None:
-            return
-        if lane.is_busy or lane.has_news:
+        if self._lane.has_news:
             with self._lock:
-                self._count_lane()
-            if self._lane_slot is None:
+                self._lane.count()
+            if self._lane.slot is None:
                 self._gate.pump_soon(self)
             self._held_packs.look_later()
             self._gate.look_at_marks()
@@ -245,79 +240,36 @@ class TaskQueue:
 
     def _open_lane(self) -> None:
         """Open the lane if all that was called has begun. While the outbox of the script's side is empty."""
-        lane = self._lane
-        if lane is None or lane.is_open or self._ready or self._pack is not None or self._operations.are_blocked:
+        if self._ready or self._lane.is_open:
             return
-        lane.open()
-
-    def _count_lane(self) -> None:
-        if self._lane is not None:
-            posted, taken = self._lane.news()
-            self._counts.enter(posted)
-            self._counts.take_many(taken)
+        operations = self._operations
+        with self._lock:  # a run may be about to draw a pack, or to put the rest of one back
+            if not (self._ready or self._pack is not None or operations.are_blocked or operations.are_unbegun):
+                self._lane.open()
 
     def _call_server(self) -> None:
         """Have a run come for the lane. If all are at work, the first that has done takes it. Under the lock."""
-        if self._lane_slot is not None or self._lane_called:
-            return
         if self._wake_one():
-            self._lane_called = True
+            self._lane.call_server()
         elif self._running < self.workers:
-            self._lane_called = True
+            self._lane.call_server()
             self._starting += 1
             self._running += 1
             self._start_worker()
 
-    def _make_lane(self) -> None:
-        if self._lane is None and self._lane_user is not None and not self._given_up.is_set():
-            self._lane = Lane(self._gate.loop, lambda: self._gate.bring(self, self._settle_lane))
-            self._lane_user.use(self._lane.address)
-
-    def _settle_lane(self) -> None:
-        """Have the outcomes fetched that came by the lane."""
-        assert self._lane is not None
-        if self._lane_user is None:
-            with self._lock:
-                outcomes = self._lane_outcomes()
-            self.settle(outcomes)
-            return
-        self._lane_user.fetch()
-        self._counts.complete(self._lane.fetched())
-
-    def _lane_outcomes(self) -> list[Outcome]:
-        """What came by the lane. On any thread, under the lock."""
-        if self._lane is None:
-            return []
-        outcomes, tasks = self._lane.take_outcomes()
-        return [_of_lane(tasks, outcomes)] if tasks else []
-
     def _take_lane_back(self) -> None:
         """Make ordinary tasks of what is on the lane. Under the lock."""
-        if self._lane is None:
-            return
-        self._count_lane()
-        slot, self._lane_slot = self._lane_slot, None
-        current, rest = self._lane.take_back()
-        self._ready.extendleft(reversed(rest))
-        if current is None:
-            return
-        assert slot is not None and slot.worker is not None
-        slot.holding[current.id] = current
-        slot.taken, slot.seen = (0, 0), (current.id, slot.worker.place())
-        if self.workers > 1:
+        current = self._lane.take_back()
+        if current is not None and self.workers > 1:
             self._pack = current
 
     def _look_at_server(self) -> bool:
-        """A server that is at the same task as at the last look is held up by it. Whether there is one at work."""
-        if self._lane is None or self._lane_slot is None or not self._lane.is_busy:
-            return False
-        assert self._lane_slot.worker is not None
-        seen = self._lane.taken, self._lane_slot.worker.place()
-        if seen == self._lane_seen:
+        """Whether the server of the lane is at work. If a task holds it up, the lane is taken back. Under the lock."""
+        is_at_work, is_held_up = self._lane.look_at_server()
+        if is_held_up:
             self._take_lane_back()
             self._gate.pump_soon(self)
-        self._lane_seen = seen
-        return True
+        return is_at_work
 
     def _refuse_beyond_stuck(self) -> None:
         """With too many threads stuck in tasks past their timeout, no other takes their place: Lua tasks fail."""
@@ -346,7 +298,7 @@ class TaskQueue:
             return
         self._slots.discard(slot)
         self._running -= 1
-        self._lane_called = False
+        self._lane.uncall_server()
         if slot.fresh:
             slot.fresh = False
             self._starting -= 1
@@ -396,9 +348,8 @@ class TaskQueue:
                 self._starting -= slot.fresh
                 slot.fresh = False
                 chunk = self._draw(lua=True)
-                if not chunk and self._lane is not None and self._lane_slot is None and self._lane.is_wanted:
-                    self._lane_slot, self._lane_called = slot, False
-                    return self._lane.serve()
+                if not chunk and (turn := self._lane.serve(slot)):
+                    return turn
                 if chunk and chunk[0].is_lua:
                     slot.holding.update((task.id, task) for task in chunk)
                 slot.lingers = not chunk
@@ -430,6 +381,8 @@ class TaskQueue:
         """What a run does next: some Lua tasks, some file operations, or nothing. On any thread, under the lock."""
         if not self._ready or self._pack is not None or self._operations.are_unbegun:
             return []
+        if self._lane.is_busy:
+            return []  # what is on the lane was called before: `pump` takes it back
         if self._ready[0].is_lua:
             return self._draw_lua_tasks() if lua else []
         return self._operations.draw(most)
@@ -458,7 +411,7 @@ class TaskQueue:
         """What a worker gave, four by four: task id, status, value, traceback (worker.lua)."""
         failures: list[tuple[bytes, bytes]] = []
         with self._lock:
-            outcomes = self._lane_outcomes() if slot is self._lane_slot else []
+            outcomes = self._lane.outcomes() if slot is self._lane.slot else []
             for task_id, status, value, trace in zip(*[iter(flat)] * 4, strict=True):
                 if status == Status.QUICK_CODE:
                     self._gate.call_threadsafe(self._learn_quick, task_id, value)
@@ -478,8 +431,8 @@ class TaskQueue:
 
     def _learn_quick(self, code: int, is_quick: bool) -> None:
         self._on_quick(code, is_quick)
-        if is_quick:
-            self._make_lane()
+        if is_quick and not self._given_up.is_set():
+            self._lane.start()
 
     def _is_over_its_time(self, task: Task) -> bool:
         """Whether a worker with strict timeouts has ended a task, or it failed as late as that."""
@@ -490,9 +443,8 @@ class TaskQueue:
         self, slot: Slot, task_id: int, value: bytes, count: int, failures: tuple[tuple[bytes, bytes], ...]
     ) -> list[Outcome]:
         """A part of a pack, less what was taken of it already."""
-        if slot is self._lane_slot and self._lane is not None:
-            self._lane.note_given(count)
-            return [_of_lane(count, value, failures)] if count else []
+        if slot is self._lane.slot:
+            return self._lane.take_part(count, value, failures)
         taken_count, taken_bytes = slot.taken
         slot.taken = (0, 0)
         if task_id not in slot.holding or not (count > taken_count or failures):
@@ -549,7 +501,7 @@ class TaskQueue:
 
     def _orphan(self, slot: Slot) -> None:
         with self._lock:
-            if slot is self._lane_slot:
+            if slot is self._lane.slot:
                 self._take_lane_back()
             slot.orphaned = True
             for task in slot.holding.values():
@@ -612,7 +564,7 @@ class TaskQueue:
 
         self._deliver = drop
         self._deliver_count = None
-        self._lane_user = None
+        self._lane.forget_user()
 
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
@@ -627,7 +579,6 @@ class TaskQueue:
 
     def _abandon(self) -> None:
         with self._lock:
-            given = self._lane_outcomes()
             self._take_lane_back()
             lost: list[Task] = [*self._ready, *self._operations.give_up()]
             self._counts.drop(self._ready)
@@ -635,7 +586,6 @@ class TaskQueue:
             busy = [slot for slot in self._slots if slot.holding]
             for slot in busy:
                 lost.extend(slot.holding.values())
-        self.settle(given)
         for slot in busy:
             self._orphan(slot)
         self._settle(
@@ -648,10 +598,8 @@ class TaskQueue:
 
     def close(self) -> list[WorkerThread]:
         """Ask all workers to end, when all tasks are settled. Gives their threads, to wait for."""
-        if self._lane is not None:
-            with self._lock:
-                self._lane.close()
-                self._lane_slot = None
+        with self._lock:
+            self._lane.close()
         for slot in (*self._idle_slots, *self._slots):
             slot.orphaned = True
             if slot.worker is not None:
@@ -664,11 +612,6 @@ class TaskQueue:
 
 def _worker_stats(worker: Worker, state: str) -> WorkerStats:
     return WorkerStats(worker.kind, state, worker.tasks_run, worker.states_built, worker.memory_bytes)
-
-
-def _of_lane(tasks: int, outcomes: bytes, failures: tuple[tuple[bytes, bytes], ...] = ()) -> Outcome:
-    task = Task(0, 0, "pack", size=tasks, phase=Phase.RUNNING)
-    return Outcome(task, Status.PART, outcomes, failures=failures, tasks=tasks)
 
 
 def _late_results(outcome: Outcome) -> int:

@@ -134,6 +134,7 @@ class Analysis:
             chunk_bytes=self._config.chunk_bytes,
             listener=HttpFinder(findings) if wants.http_heads or wants.hashes else None,
             bodies=bodies,
+            kinds=self._bus.kinds,
         )
         return [self._extractor]
 

@@ -83,6 +83,8 @@ class RecordBus:
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
         self._subscriptions: list[Subscription] = []
+        self.kinds = set(RECORD_TYPES) if self._sinks else set[str]()
+        """Kinds of which someone takes the records, kept up to date: others need not be made."""
         self._made = self._delivered = self._dropped = 0
 
     def subscribe(self, kinds: Iterable[str], limit: int) -> Subscription:
@@ -93,11 +95,12 @@ class RecordBus:
         send, receive = anyio.create_memory_object_stream[Record](limit)
         subscription = Subscription(receive, send, wanted)
         self._subscriptions.append(subscription)
+        self.kinds |= wanted
         return subscription
 
     def wants(self, kind: str) -> bool:
         """Whether anyone takes records of a kind."""
-        return bool(self._sinks) or any(kind in each.kinds for each in self._subscriptions)
+        return kind in self.kinds
 
     def subscribed(self, kind: str) -> bool:
         """Whether there is a subscription to records of a kind: for what is too much to be made for every sink."""
@@ -121,6 +124,8 @@ class RecordBus:
             self._dropped += 1
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._subscriptions.remove(subscription)
+            if not self._sinks:  # the set stays the same: others look into it
+                self.kinds &= frozenset[str]().union(*(each.kinds for each in self._subscriptions))
 
     async def flush(self) -> None:
         """Let the sinks bring away what they have."""

@@ -81,8 +81,11 @@ class Streams:
 
     def _data(self, decoder: Decoder, event: StreamEvent, shared: _Shared) -> None:
         _, stream, direction, time, position, _, data = event
-        gone = [taker for taker in shared.takers if not taker.data(stream, direction, position, time, data)]
-        if not gone:
+        gone = shared.takers
+        if len(gone) == 1:  # most often: a connection has one protocol
+            if gone[0].data(stream, direction, position, time, data):
+                return
+        elif not (gone := [each for each in gone if not each.data(stream, direction, position, time, data)]):
             return
         shared.takers = [each for each in shared.takers if each not in gone]
         shared.heirs = [each for each in shared.heirs if each.hears_end or each not in gone]

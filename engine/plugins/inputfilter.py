@@ -76,7 +76,7 @@ class ScriptReel(Reel):
             await self._fill(packets)
         if not self._decoding:
             if not self._waiting:
-                return Batch(0, False, self._time, [])
+                return Batch(0, False, self._time)
             address, size, fmt = self._waiting.popleft()
             decoder.begin_parts(self._plugin.script, fmt, address, size, last=True)
         batch = decoder.step(packets + 1)  # the end of the records is one more thing to read

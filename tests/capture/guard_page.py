@@ -86,7 +86,7 @@ local M = {}
 function M.run(address, bytes, is_pcapng, first, swapped, ticks, link, rounds)
   math.randomseed(bytes)
   local base, packets = ffi.cast("uint8_t *", address), 0
-  local next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks, link, 0, false)
+  local next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks, link, 0, false, math.huge)
   while true do
     local result = next_record()
     if result == records.END then return packets, tries end

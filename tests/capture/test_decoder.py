@@ -202,6 +202,25 @@ def test_an_ignored_stream_is_silent_until_a_new_syn(tmp_path: Path) -> None:
     decoder.close()
 
 
+def test_what_is_ignored_has_no_more_events_in_its_batch(tmp_path: Path) -> None:
+    path = tmp_path / "some.pcap"
+    data = [(0.0, tcp(CLIENT, SERVER, 2, b"x", ack=3)), (0.0, tcp(SERVER, CLIENT, 3, b"y", ack=3))]
+    other = [(0.0, tcp(SERVER, ("10.0.0.3", 9), 2, b"z", ack=3)), (0.0, tcp(SERVER, CLIENT, 4, b"y", ack=3))]
+    path.write_bytes(pcap([*handshake(1, 2), *data, *other]))
+    decoder = Decoder(CaptureLimits())
+    told = []
+    with open_capture(path) as capture:
+        decoder.begin(capture)
+        for event in decoder.step(100).each_event():
+            told.append((event.kind, event.stream, event.data))
+            if event.data == b"x":
+                decoder.ignore(event.stream)
+        told += [(event.kind, event.stream, event.data) for event in decoder.finish().each_event()]
+    assert [each for each in told if each[0] == EventKind.DATA] == [(1, 1, b"x"), (1, 2, b"z")]
+    assert [each[:2] for each in told if each[0] == EventKind.CLOSE] == [(3, 2)]
+    decoder.close()
+
+
 def test_of_a_muted_stream_only_the_end_is_told(tmp_path: Path) -> None:
     path = tmp_path / "some.pcap"
     data = [(0.0, tcp(CLIENT, SERVER, 2 + i, b"x", ack=3)) for i in range(5)]
@@ -211,7 +230,7 @@ def test_of_a_muted_stream_only_the_end_is_told(tmp_path: Path) -> None:
     decoder = Decoder(CaptureLimits())
     with open_capture(path) as capture:
         decoder.begin(capture)
-        decoder.step(5)
+        assert decoder.step(5).events
         decoder.mute(1)
         rest, done = [], False
         while not done:

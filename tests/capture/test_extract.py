@@ -39,7 +39,10 @@ class Bench:
         self.refuse: tuple[object, ...] = ()
         self.kept: list[int] = []
         self.keep = False
-        self.x = FileExtractor(CaptureLimits(**limits), ramfs, self, self.records.append, chunk_bytes=chunk_bytes)
+        self.kinds = {"http", "file"}
+        self.x = FileExtractor(
+            CaptureLimits(**limits), ramfs, self, self.records.append, chunk_bytes=chunk_bytes, kinds=self.kinds
+        )
         self.position = [0, 0]
 
     def filter_flow(self, time: float, flow: bytes) -> bool:
@@ -318,3 +321,16 @@ def test_any_cut_gives_the_same_bodies_and_counts(data: st.DataObject) -> None:
         assert list(ramfs.directory.iterdir()) == []
     finally:
         ramfs.close()
+
+
+def test_records_that_nobody_takes_are_not_made_but_counted(ramfs: Ramfs) -> None:
+    bench = Bench(ramfs)
+    bench.kinds.clear()
+    bench.say((0, get("/a")), (1, answer(b"one")), end=False)
+    bench.kinds.add("file")
+    bench.x.data(1, 0, bench.position[0], 1.0, get("/b"))
+    bench.x.data(1, 1, bench.position[1], 1.0, answer(b"two"))
+    assert bench.https == []
+    assert [each.uri for each in bench.files] == ["/b"]
+    assert (bench.x.stats().responses, bench.x.stats().files, bench.x.stats().file_bytes) == (2, 2, 6)
+    bench.x.end(1, 2.0)

@@ -147,3 +147,11 @@ def test_names_are_always_safe(flow: bytes, host: str, uri: str) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name)
         assert len(name) <= NAME_BYTES
         assert not name.endswith(".part")
+
+
+@given(st.binary(min_size=4, max_size=4), st.integers(0, 65535), st.binary(min_size=4, max_size=4))
+def test_names_begin_with_the_ends_of_the_flow(a: bytes, port: int, z: bytes) -> None:
+    flow = f"06A:{a.hex('.').upper()}:p-{port:04X}_{z.hex('.').upper()}:p-0050".encode()
+    known = f"{'.'.join(map(str, a))}-{port}_{'.'.join(map(str, z))}-80"
+    assert module._ends(flow) == known
+    assert module._ends(flow + b"x") == known  # not in the form of IPv4 alone

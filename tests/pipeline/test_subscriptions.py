@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine import ConfigError, Engine
+from engine.pipeline.records import RecordBus
+from engine.values.records import RECORD_TYPES, Http
 from tests.scripts import ALERTS, on_event, write
 
 
@@ -53,3 +55,16 @@ async def test_receive_nowait_takes_what_waits_in_order(tmp_path: Path) -> None:
         await engine.emit_batch("t", ["1", "2"])
         taken = [logs.receive_nowait() for _ in range(3)]
     assert [getattr(record, "text", None) for record in taken] == ["1", "2", None]
+
+
+def test_kinds_are_those_that_are_still_taken() -> None:
+    bus = RecordBus([])
+    kinds = bus.kinds
+    assert not kinds
+    files, all_ = bus.subscribe(["file"], 1), bus.subscribe([], 9)
+    assert kinds == set(RECORD_TYPES)
+    all_.close()
+    bus.publish(Http("", "", "", "", 200, "", 0.0))  # what is closed is found out when a record comes
+    assert kinds == {"file"}
+    assert bus.wants("file") and not bus.wants("http")
+    files.close()
