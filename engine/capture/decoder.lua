@@ -33,6 +33,7 @@ local row_at = flows.at
 local HEAD_BYTES, LAYER_BYTES = frame.HEAD_BYTES, frame.LAYER_BYTES
 local has_room, has_scratch = events.has_room, memory.has_room
 
+local GARBAGE_PAUSE = 110                   -- per cent of what was in use that the heap grows to before more is collected
 local QUEUE = 2048                          -- packets between the two loops; bounds one step
 local TICK = 0.1                            -- seconds after which packets of no TCP flow move the time on
 
@@ -69,6 +70,9 @@ function M.configure(buffers, settings, limits, seed, streams)
   tcp.configure(settings, events.sink)
   lifetimes.configure(limits.lifetimes)
   records.tick(-math.huge)
+  -- Most of the heap is tables of flows and streams, which last: by default as much again would fill with garbage, some
+  -- bytes of each stream, so that a long capture took more memory than a short one. There are few objects to look at.
+  collectgarbage("setpause", GARBAGE_PAUSE)
   return address_of(counters), address_of(graph.layer_packets), expiry.configure(tcp.leave, has_room)
 end
 
