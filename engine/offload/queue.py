@@ -238,6 +238,11 @@ class TaskQueue:
             self._gate.look_at_marks()
         self._open_lane()
 
+    def _count_posted(self) -> None:
+        """Count what was posted in a hook whose outbox is not taken any more."""
+        with self._lock:
+            self._lane.count()
+
     def _open_lane(self) -> None:
         """Open the lane if all that was called has begun. While the outbox of the script's side is empty."""
         if self._ready or self._lane.is_open:
@@ -564,12 +569,14 @@ class TaskQueue:
 
         self._deliver = drop
         self._deliver_count = None
+        self._count_posted()
         self._lane.forget_user()
 
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
         self._given_up.set()
         self._operations.stop()
+        self._count_posted()
         settled = -1
         while self.pending and self.settled > settled:  # callbacks of what comes home may submit more
             settled = self.settled
