@@ -295,7 +295,7 @@ class Engine:
         self._effects.flows.begin()
         self._run_over.clear()
         try:
-            await reader.read(self._clock.follow, self._breathe)
+            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end)
             await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
             self._publish_counters()
