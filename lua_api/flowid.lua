@@ -163,11 +163,6 @@ function M.from_key(key)
   return setmetatable({ f_key = type(key) == "string" and key or M.ZERO_KEY }, FlowID)
 end
 
--- Whether a value is a FlowID.
-function M.is_flowid(value)
-  return type(value) == "table" and getmetatable(value) == FlowID
-end
-
 -- The flow key of a FlowID, or of a string as scripts may pass it as well; nil for anything else.
 function M.key_of(value)
   local kind = type(value)

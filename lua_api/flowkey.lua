@@ -12,7 +12,7 @@ local HEX = ffi.new("uint8_t[16]", { ("0123456789ABCDEF"):byte(1, 16) })
 local text = ffi.new("uint8_t[83]")
 local little = ffi.abi("le")
 
-local KEPT = 4096 -- keys of flow rows, so that each is written once as long as its flow is busy
+local KEPT = 4096 -- keys of flows, so that each is written once as long as its flow is busy
 
 local keys, kept = {}, 0
 
@@ -57,7 +57,7 @@ end
 
 -- Whether the source is A.
 local function source_is_a(frame)
-  if frame.row ~= 0 then return frame.side == 0 end
+  if frame.flow ~= 0 then return frame.side == 0 end
   if frame.has_ports == 1 and frame.port[0] ~= frame.port[1] then return frame.port[0] > frame.port[1] end
   return source_is_lower(frame)
 end
@@ -76,17 +76,17 @@ end
 -- The key of a frame; all zeros when it is of no IP protocol.
 function M.of_frame(frame)
   if frame.family == 0 then return ZERO_KEY end
-  local row = frame.row
-  if row == 0 then return write(frame) end
-  local key = keys[row]
+  local flow = frame.flow
+  if flow == 0 then return write(frame) end
+  local key = keys[flow]
   if key then return key end
   if kept == KEPT then keys, kept = {}, 0 end
   key = write(frame)
-  keys[row], kept = key, kept + 1
+  keys[flow], kept = key, kept + 1
   return key
 end
 
--- Forgets the keys of flow rows: another capture counts its own.
+-- Forgets the keys of flows: another capture counts its own.
 function M.forget()
   keys, kept = {}, 0
 end

@@ -24,15 +24,16 @@ typedef struct {
   int32_t  captured;          // bytes that may be read there
   int32_t  wire;              // bytes on the wire
   uint16_t link;              // link type
-  uint16_t store;             // what packet hooks say of storing this packet: a rank of offpath.storage
-  int32_t  row;               // flow row, or 0
+  uint8_t  store;             // what packet hooks say of storing this packet: a rank of offpath.storage
+  uint8_t  layer_count;
+  int32_t  row;               // in the flow table, or 0; another flow has it when this one is over
+  int32_t  flow;              // its number, which no other flow has, or 0
   int32_t  ip[8];             // source, then destination
   int32_t  seq, ack;          // TCP
   int32_t  payload;           // offset of what the innermost transport header carries
   int32_t  payload_captured;  // bytes of it that may be read, and
   int32_t  payload_length;    // on the wire
   int32_t  present[2];        // one bit for each protocol that is among the layers
-  int32_t  layer_count;
   uint16_t port[2];           // source, destination
   uint8_t  family;            // of the addresses: 4, 6, or 0 for none
   uint8_t  proto;             // IP protocol

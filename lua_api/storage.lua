@@ -1,7 +1,8 @@
 -- Which packets are stored: answers of packet_storage hooks (spec 2.14), hints of packet hooks, and the copying of what was chosen.
 --
 -- An answer is kept as its rank, so that the more liberal of two is the greater number: one byte for each flow row, in memory that
--- all states share, and one in each frame (frame.lua), for packets without a row and for hints.
+-- all states share, and one in each frame (frame.lua), for packets without a row and for hints. The row of a flow that is over is
+-- another flow's later: whoever keeps something of a row keeps the number of the flow with it.
 
 local bit = require "bit"
 local ffi = require "ffi"
@@ -19,7 +20,16 @@ local ranks_ptr_t, bytes_ptr_t = ffi.typeof("uint8_t *"), ffi.typeof("const uint
 ffi.cdef [[
 // Records one after the other that go into one file. Python unpacks it as <4i2I.
 typedef struct { int32_t link, precise, bytes, packets; uint32_t seconds, nanos; } offpath_store_run_t;
+
+// What is known of the flow of a row, by the store and by one that asks about it.
+typedef struct { int32_t flow; uint32_t bytes; } offpath_stored_t;
+typedef struct { int32_t flow; uint8_t shown; } offpath_asked_t;
+
+void *calloc(size_t count, size_t size);
+void free(void *memory);
 ]]
+
+local stored_ptr_t, asked_ptr_t = ffi.typeof("offpath_stored_t *"), ffi.typeof("offpath_asked_t *")
 
 local M = {}
 
@@ -36,6 +46,13 @@ local RECORD = 16          -- bytes of a pcap record header
 -- The rank of what a hook returned.
 function M.rank(code) return RANKS[tonumber(code) or -1] or NONE end
 
+-- A table of what was asked about; its pages take no memory before they are written to.
+local function new_table(rows)
+  local memory = ffi.C.calloc(rows + 1, ffi.sizeof("offpath_asked_t"))
+  if memory == nil then error("no memory for the flows to be asked about") end
+  return ffi.gc(cast(asked_ptr_t, memory), ffi.C.free)
+end
+
 ---- asking ------------------------------------------------------------------------------------------------------------
 
 local SEEN = { [0] = 1, 2 }            -- bits of a UDP flow: datagrams of this direction were shown,
@@ -48,9 +65,9 @@ function M.asker(context, block, ranks, rows)
   ranks = cast(ranks_ptr_t, ranks)
   local filter, filter_payload = block.filter, block.filter_payload
   local hooks = adapters.packet_storage
-  local last_row, by_key, keys, place = 0, {}, 0, 0
+  local asked, by_key, keys, place = new_table(rows), {}, 0, 0
   local calls = { filter = 0, filter_payload = 0 }
-  local datagrams = type(filter_payload) == "function" and ffi.new("uint8_t[?]", rows + 1) or nil
+  local datagrams = type(filter_payload) == "function"
   if type(filter) ~= "function" then filter = nil end
 
   local function raise_rank(row, rank)
@@ -86,7 +103,7 @@ function M.asker(context, block, ranks, rows)
   end
 
   local function show_datagram(frame, row)
-    local state, side = datagrams[row], frame.side
+    local state, side = asked[row].shown, frame.side
     if band(state, KNOWN) == 0 then state = bor(KNOWN, side == 1 and Z_IS_CLIENT or 0) end
     if frame.payload_captured > 0 and band(state, SEEN[side]) == 0 then
       state = bor(state, SEEN[side])
@@ -95,7 +112,7 @@ function M.asker(context, block, ranks, rows)
       local text = ffi.string(data, frame.payload_captured)
       raise_rank(row, ask("filter_payload", filter_payload, frame, side == client and 0 or 1, 0, text))
     end
-    datagrams[row] = state
+    asked[row].shown = state
   end
 
   local function ask_frames(address, count)
@@ -105,8 +122,8 @@ function M.asker(context, block, ranks, rows)
       local frame = batch[at]
       local row = frame.row
       place = at
-      if row > last_row then
-        last_row = row
+      if row ~= 0 and asked[row].flow ~= frame.flow then
+        asked[row].flow, asked[row].shown = frame.flow, 0
         if filter then raise_rank(row, ask("filter", filter, frame)) end
       elseif row == 0 and filter then
         local rank = ask_by_key(frame)
@@ -130,6 +147,19 @@ local run_t = ffi.typeof("offpath_store_run_t[?]")
 local uint32_ptr_t = ffi.typeof("uint32_t *")
 local batch, origins, batch_count
 
+-- Forgets what was answered, and stored, of flows that are over, where their rows are of other flows in a batch. To be called
+-- before anybody answers. `ranks` as above, `stored` the address of as many offpath_stored_t.
+function M.renew(address, count, ranks, stored)
+  local frame_of, rank_of, stored_of = cast(frame_ptr_t, address), cast(ranks_ptr_t, ranks), cast(stored_ptr_t, stored)
+  for at = 0, count - 1 do
+    local frame = frame_of[at]
+    local row = frame.row
+    if row ~= 0 and stored_of[row].flow ~= frame.flow then
+      stored_of[row].flow, stored_of[row].bytes, rank_of[row] = frame.flow, 0, NONE
+    end
+  end
+end
+
 -- Bytes of a packet up to what its innermost transport header carries; all headers where there is no such.
 local function header_bytes(frame, captured)
   local bytes = captured
@@ -148,15 +178,14 @@ local function length_of(frame, captured, rank, stored)
   if rank == NONE or rank == FULL then return captured end
   if rank == SKIP then return -1 end
   if rank == HEADERS then return header_bytes(frame, captured) end
-  if frame.row == 0 or stored[frame.row] < MOST[rank] then return captured end
+  if frame.row == 0 or stored[frame.row].bytes < MOST[rank] then return captured end
   return -1
 end
 
--- Decides on the frames of a batch. `ranks` as above, `stored` the address of as many uint32 for the bytes stored of each flow.
--- Returns the bytes that their records need, how many packets these are, and how many of them lost bytes.
+-- Decides on the frames of a batch; `ranks` and `stored` as above. Returns the bytes that their records need, how many packets these are, and how many of them lost bytes.
 function M.choose(frames_address, origins_address, count, ranks, stored)
   batch, origins, batch_count = cast(frame_ptr_t, frames_address), cast(origin_ptr_t, origins_address), count
-  ranks, stored = cast(ranks_ptr_t, ranks), cast(uint32_ptr_t, stored)
+  ranks, stored = cast(ranks_ptr_t, ranks), cast(stored_ptr_t, stored)
   if count > length_room then lengths, length_room = ffi.new("int32_t[?]", count), count end
   local bytes, packets, shortened = 0, 0, 0
   for at = 0, count - 1 do
@@ -169,7 +198,7 @@ function M.choose(frames_address, origins_address, count, ranks, stored)
     if length >= 0 then
       bytes, packets = bytes + RECORD + length, packets + 1
       if length < captured then shortened = shortened + 1 end
-      if row ~= 0 and stored[row] < 2 ^ 31 then stored[row] = stored[row] + length end
+      if row ~= 0 and stored[row].bytes < 2 ^ 31 then stored[row].bytes = stored[row].bytes + length end
     end
   end
   return bytes, packets, shortened

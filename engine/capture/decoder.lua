@@ -12,6 +12,8 @@ local resume = require("capture.dissect.resume")
 local memory = require("capture.memory")
 local fragments = require("capture.fragments")
 local flows = require("capture.flows")
+local lifetimes = require("capture.lifetimes")
+local expiry = require("capture.expiry")
 local events = require("capture.events")
 local tcp = require("capture.tcp")
 local held = require("capture.held")
@@ -25,10 +27,13 @@ local copy, floor, abs = ffi.copy, math.floor, math.abs
 local counters, address_of = layouts.counters, layouts.address_of
 local count_flow, take, advance = flows.count, tcp.take, tcp.advance
 local UNDECODED, DECODED = verdicts.UNDECODED, verdicts.DECODED
-local PACKET, BROKEN, SKIPPED, END = records.PACKET, records.BROKEN, records.SKIPPED, records.END
+local PACKET, BROKEN, SKIPPED = records.PACKET, records.BROKEN, records.SKIPPED
+local END, TICK_RESULT = records.END, records.TICK
+local row_at = flows.at
 local HEAD_BYTES, LAYER_BYTES = frame.HEAD_BYTES, frame.LAYER_BYTES
 local has_room, has_scratch = events.has_room, memory.has_room
 
+local GARBAGE_PAUSE = 110                   -- per cent of what was in use that the heap grows to before more is collected
 local QUEUE = 2048                          -- packets between the two loops; bounds one step
 local TICK = 0.1                            -- seconds after which packets of no TCP flow move the time on
 
@@ -41,12 +46,15 @@ local with_streams = true
 local queue = ffi.new(ffi.typeof("$[?]", layouts.segment_t), QUEUE)
 local queued, taken = 0, 0                  -- segments put into the queue, and those of them that were taken
 local latest, queued_time = 0, 0            -- latest time stamp of all packets, and of those in the queue
+local second                                -- that is about to begin: first the flows go that are over then
+local records_left = 0                      -- that a step was to read when the second came
 
 local frames, origins                       -- of the packets of a step, when they are wanted
 local frame_count = 0
 
 local function start_batch()
   events.start_batch()
+  expiry.start_batch()
   held.forget()
 end
 
@@ -60,7 +68,12 @@ function M.configure(buffers, settings, limits, seed, streams)
   graph.configure(limits.tunnels)
   fragments.configure(limits.fragments, seed)
   tcp.configure(settings, events.sink)
-  return address_of(counters), address_of(graph.layer_packets)
+  lifetimes.configure(limits.lifetimes)
+  records.tick(-math.huge)
+  -- Most of the heap is tables of flows and streams, which last: by default as much again would fill with garbage, some
+  -- bytes of each stream, so that a long capture took more memory than a short one. There are few objects to look at.
+  collectgarbage("setpause", GARBAGE_PAUSE)
+  return address_of(counters), address_of(graph.layer_packets), expiry.configure(tcp.leave, has_room)
 end
 
 -- Whether the next steps are to keep their packets. Returns where these are and where they came from, or zeros.
@@ -78,7 +91,7 @@ end
 -- `order` is whether a pcap file is big-endian, `first` where its records begin; `shift` is added to all times; a
 -- batch has packets of at most `span` seconds. Streams and flows of the capture before go on.
 function M.begin(address, bytes, is_pcapng, first, order, ticks_per_second, link_type, shift, partial, span)
-  base, base_address, queued, taken = memory.map(address, bytes), address, 0, 0
+  base, base_address, queued, taken, second = memory.map(address, bytes), address, 0, 0, nil
   local swapped = order == ffi.abi("le")
   next_record = records.begin(base, bytes, is_pcapng, first, swapped, ticks_per_second, link_type, shift, partial,
                               span)
@@ -97,7 +110,7 @@ end
 
 -- The packets in a block of the kernel's ring. They must all be taken before the block goes back.
 function M.begin_block(address, bytes, link_type)
-  base, base_address, queued, taken = memory.map(address, bytes), address, 0, 0
+  base, base_address, queued, taken, second = memory.map(address, bytes), address, 0, 0, nil
   next_record = records.begin_block(base, bytes, link_type)
 end
 
@@ -117,7 +130,7 @@ end
 local function count(verdict, wire)
   if verdict == DECODED then
     counters.decoded = counters.decoded + 1
-    return packet.has_ports == 1 and count_flow(packet, wire, record.time) or 0
+    return packet.has_ports == 1 and count_flow(packet, wire, record.time, latest) or 0
   elseif verdict == UNDECODED then
     counters.undecoded = counters.undecoded + 1
   else
@@ -151,7 +164,7 @@ end
 
 local function keep_frame(verdict, row)
   keep_origin(row)
-  packet.verdict, packet.row = verdict, row
+  packet.verdict, packet.row, packet.flow = verdict, row, row ~= 0 and row_at(row).number or 0
   copy(frames + frame_count, packet, HEAD_BYTES + packet.layer_count * LAYER_BYTES)
   frame_count = frame_count + 1
 end
@@ -179,9 +192,12 @@ end
 local function read_records(limit)
   local packets = 0
   records.start_batch()
-  for _ = 1, math.min(limit, QUEUE) do
+  for at = 1, math.min(limit, QUEUE) do
     local result = next_record()
-    if result >= END then return packets, result == END end
+    if result >= END then
+      if result == TICK_RESULT then second, records_left = records.second(), limit - at + 1 end
+      return packets, result == END
+    end
     if result ~= SKIPPED then packets = packets + 1 end
     if result == PACKET then
       take_packet()
@@ -203,28 +219,51 @@ local function take_segments()
   end
 end
 
+-- Lets flows go before a second begins. Returns false when some are left, for the next batch.
+local function begin_second()
+  if not second then return true end
+  if not (advance(second) and expiry.sweep(second)) then return false end
+  records.tick(second)
+  second = nil
+  return true
+end
+
+-- The packets of a step; none while flows that are over, or what came of them, wait to be taken.
+local function read_packets(limit)
+  queued, taken = 0, 0
+  memory.start_batch()
+  local packets, at_end = 0, false
+  while packets == 0 and not at_end and begin_second() and expiry.count() == 0 and events.is_empty() do
+    packets, at_end = read_records(limit)
+    if not second then break end
+    limit = records_left
+  end
+  counters.packets = counters.packets + packets
+  return packets, at_end
+end
+
+local function leave(packets, done)
+  return events.lay_out(), packets, done, latest, frame_count, expiry.count()
+end
+
 -- Reads at most `limit` records or blocks; none while segments wait for room. Returns the numbers of events and
--- packets, whether all of the capture is decoded, stream time, and the number of frames.
+-- packets, whether all of the capture is decoded, stream time, and the numbers of frames and of flows that are over.
 function M.step(limit)
   start_batch()
   local packets, at_end = 0, false
   frame_count = 0
-  if taken == queued then
-    queued, taken = 0, 0
-    memory.start_batch()
-    packets, at_end = read_records(limit)
-    counters.packets = counters.packets + packets
-  end
+  if taken == queued then packets, at_end = read_packets(limit) end
   take_segments()
-  return events.lay_out(), packets, at_end and taken == queued, latest, frame_count
+  return leave(packets, at_end and taken == queued)
 end
 
 -- Stream time goes on without packets. Returns as `step` does; call again until it is done.
 function M.pass_time(time)
   start_batch()
+  frame_count = 0
   latest = math.max(latest, time)
-  local done = advance(latest)
-  return events.lay_out(), 0, done, latest, 0
+  if records.is_tick(latest) then second = math.floor(latest) end
+  return leave(0, advance(latest) and begin_second())
 end
 
 -- Dissects the packets of the last step further in which a script named what comes next.
@@ -236,22 +275,24 @@ end
 function M.finish()
   start_batch()
   fragments.clear()
-  local done = tcp.finish()
-  return events.lay_out(), 0, done, latest, 0
+  frame_count = 0
+  return leave(0, tcp.finish())
 end
 
 M.ignore, M.mute = tcp.ignore, tcp.mute
-M.flow_run, M.forget, M.position = flows.run, flows.forget, records.position
+M.show_flows, M.forget_over = expiry.show, expiry.start_batch
+M.forget, M.position = flows.forget, records.position
 
 -- The row of a flow key, 0 when there is none.
 function M.flow_row(key) return (flows.find_key(key)) end
 
--- The row of a flow key, 1 when its A is the key's Z, and the bytes of A, of Z, and which end is the client. Bytes of packets of
--- the last step that came later are left out: behind a place among its frames, or after a time where the place is -1.
+-- Whether there is a flow of a key, or one that is over since the batch before; 1 when its A is the key's Z, and the bytes of A,
+-- of Z, and which end is the client. Bytes of packets of the last step that came later are left out: behind a place among its
+-- frames, or after a time where the place is -1.
 function M.flow_bytes(key, place, time)
-  local index, swapped = flows.find_key(key)
-  if index == 0 then return 0, 0, 0, 0, 0 end
-  local row = flows.at(index)
+  local index, like = flows.find_key(key)
+  local row = index ~= 0 and row_at(index) or like and expiry.find(like)
+  if not row then return false, 0, 0, 0, 0 end
   local later = ffi.new("double[2]")
   for at = frames and place + 1 or frame_count, frame_count - 1 do
     local each = origins[at]
@@ -259,7 +300,7 @@ function M.flow_bytes(key, place, time)
       later[each.side] = later[each.side] + each.wire
     end
   end
-  return index, swapped, row.bytes[0] - later[0], row.bytes[1] - later[1], row.client
+  return true, like.side, row.bytes[0] - later[0], row.bytes[1] - later[1], row.client
 end
 
 return M

@@ -9,7 +9,6 @@ import ctypes
 import math
 import mmap
 import os
-import socket
 import struct
 from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
@@ -18,16 +17,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import lua_api
+from engine.capture.flow_rows import read_flows
 from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
-from engine.values.flowkeys import PROTOCOL_NAMES
 from engine.values.records import Flow
 from engine.values.stats import DecodeStats
 from engine.vm.state import LuaState
 
 _EVENT: Final = struct.Struct("<dqqIIBBxxiii")  # offpath_event_t in layouts.lua
-_ROW: Final = struct.Struct("<16s16sHHBBxxixxxxddddddd")  # offpath_row_t
-_COUNTERS: Final = struct.Struct("<24d")  # offpath_counters_t, in the order of DecodeStats
+_COUNTERS: Final = struct.Struct("<28d")  # offpath_counters_t, in the order of DecodeStats
 
 _EVENT_ROOM: Final = 4096  # events, and
 _ARENA_ROOM: Final = 4 << 20  # payload bytes after which a batch ends early
@@ -35,7 +33,6 @@ _LONGEST_PACKET: Final = 262_144  # bytes; decoder.lua takes no longer record
 _BYTES_PER_PIECE: Final = 256  # bounds the number of held segments by the limits on held bytes
 _LEAST_PIECES: Final = 64
 _MOST_PIECES: Final = 65_536
-_FLOWS_PER_SLICE: Final = 2_000
 
 _LUA_FUNCTIONS: Final = (
     "configure",
@@ -51,7 +48,8 @@ _LUA_FUNCTIONS: Final = (
     "finish",
     "ignore",
     "mute",
-    "flow_run",
+    "show_flows",
+    "forget_over",
     "flow_row",
     "flow_bytes",
     "forget",
@@ -122,6 +120,8 @@ class Batch(NamedTuple):
     """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
     0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
     frame_count: int = 0
+    flows: int = 0
+    """How many flows are over since the batch before; `Decoder.flows_over` gives them until the next call."""
     origins: int = 0
     """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture, and hold as long."""
 
@@ -186,7 +186,7 @@ class Decoder:
         self._lua["next_datagram"] = datagrams[b"next"]
         self._names = module[b"protocol_names"]().decode().split("\n")
         self._last_layers: dict[str, int] = {}
-        addresses: tuple[int, int] = self._lua["configure"](
+        addresses: tuple[int, int, int] = self._lua["configure"](
             self._state.table(
                 {
                     "events": _address(self._events),
@@ -211,6 +211,12 @@ class Decoder:
                 {
                     "flows": limits.flows,
                     "tunnels": limits.tunnels,
+                    "lifetimes": {
+                        "idle": limits.idle_seconds,
+                        "attempt": limits.attempt_seconds,
+                        "closed": limits.closed_seconds,
+                        "datagrams": limits.datagram_seconds,
+                    },
                     "fragments": {
                         "datagrams": max(1, limits.fragmented_datagrams),
                         "bytes": limits.fragment_bytes,
@@ -221,7 +227,7 @@ class Decoder:
             int.from_bytes(os.urandom(4), "little"),
             streams,
         )
-        self._counters, self._layers = addresses
+        self._counters, self._layers, self._rows = addresses
         self._frames = self._origins = 0
         self.want_frames(frames)
 
@@ -352,24 +358,31 @@ class Decoder:
 
         Without frames, or as it is, now. None for a flow that there is not.
         """
-        row, swapped, a_bytes, z_bytes, client = self._lua["flow_bytes"](key, place, time)
-        if not row:
+        found, swapped, a_bytes, z_bytes, client = self._lua["flow_bytes"](key, place, time)
+        if not found:
             return None
         if swapped:
             return FlowBytes(z_bytes, a_bytes, 3 - client if client else 0)
         return FlowBytes(a_bytes, z_bytes, int(client))
 
-    def flow_records(self) -> Iterator[list[Flow]]:
-        """All flows in order of appearance, in slices of at most 2000. Rows go on counting between slices."""
+    def flow_records(self) -> Iterator[Iterator[Flow]]:
+        """The flows that are not over, in slices of some hundred. They go on counting between slices.
+
+        They come in order of appearance when none was over before.
+        """
         index = 1
-        while True:
-            address, number = self._lua["flow_run"](index)
-            if not number:
-                return
-            number = min(number, _FLOWS_PER_SLICE)
-            rows = ctypes.string_at(address, number * _ROW.size)
-            yield [_flow(*row) for row in _ROW.iter_unpack(rows)]
-            index += number
+        while index:
+            number, index = self._lua["show_flows"](index)
+            if number:
+                yield read_flows(self._rows, number)
+
+    def flows_over(self, batch: Batch) -> Iterator[Flow]:
+        """The flows that are over since the batch before, made as they are taken; none has packets in a later batch."""
+        return read_flows(self._rows, batch.flows)
+
+    def forget_over(self) -> None:
+        """From now on `flow_bytes` knows no flow that is over; without, it does until the next batch."""
+        self._lua["forget_over"]()
 
     def stats(self) -> DecodeStats:
         """Counts so far; after `close`, the last ones. Reads memory and does not call Lua."""
@@ -407,9 +420,9 @@ class Decoder:
             self._opened.pop(stream, None)
         self._over.clear()
         self._ignored.clear()
-        events, packets, done, time, frames = self._lua[name](*args)
+        events, packets, done, time, frames, flows = self._lua[name](*args)
         each_event = partial(self._each_event, events)
-        return Batch(packets, done, float(time), each_event, self._frames, frames, self._origins)
+        return Batch(packets, done, float(time), each_event, self._frames, frames, flows, self._origins)
 
     def _each_event(self, number: int) -> Iterator[StreamEvent]:
         arena, ignored = self._arena, self._ignored
@@ -442,41 +455,3 @@ def _layout(fmt: CaptureFormat) -> tuple[bool, int, bool, int, int]:
 def _address(memory: mmap.mmap) -> int:
     # The view is dropped at once, or the memory could not be closed.
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
-
-
-def _flow(
-    a: bytes,
-    z: bytes,
-    a_port: int,
-    z_port: int,
-    proto: int,
-    family: int,
-    _stream: int,
-    a_packets: float,
-    z_packets: float,
-    a_bytes: float,
-    z_bytes: float,
-    start: float,
-    end: float,
-    _quiet_until: float,
-) -> Flow:
-    if family == 4:
-        letter, a, z, code = "A", a[:4], z[:4], socket.AF_INET
-        a_key, z_key = a.hex(".").upper(), z.hex(".").upper()
-    else:
-        letter, code = "B", socket.AF_INET6
-        a_key, z_key = a.hex().upper(), z.hex().upper()
-    return Flow(
-        id=f"{proto:02X}{letter}:{a_key}:p-{a_port:04X}_{z_key}:p-{z_port:04X}",
-        proto=PROTOCOL_NAMES[proto],
-        a_ip=socket.inet_ntop(code, a),
-        a_port=a_port,
-        z_ip=socket.inet_ntop(code, z),
-        z_port=z_port,
-        a_packets=int(a_packets),
-        z_packets=int(z_packets),
-        a_bytes=int(a_bytes),
-        z_bytes=int(z_bytes),
-        start=start,
-        end=end,
-    )

@@ -162,6 +162,11 @@ function M.configure(buffers)
   pieces = ffi.new(ffi.typeof("$[?]", layouts.piece_t), piece_room + buffers.spare_pieces)
 end
 
+-- Whether there is no event in this batch.
+function M.is_empty()
+  return event_count == 0
+end
+
 M.has_room = has_room
 
 return M

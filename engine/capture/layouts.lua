@@ -33,17 +33,22 @@ typedef struct {
   uint8_t  flags, side;
 } offpath_segment_t;
 
-// One 5-tuple, A and Z as in the flow key. 104 bytes.
+// One flow: a 5-tuple, A and Z as in the flow key, from its first packet until it is over. 136 bytes.
 typedef struct {
   int32_t  address[8];        // A, then Z; network order
   uint16_t port[2];
-  uint8_t  proto, family;
+  uint8_t  proto, family;     // family 0: the row is free
   uint8_t  client;            // 1 when a SYN showed A to be the client, 2 when Z, 0 when none did
   uint8_t  reserved;
+  int32_t  hash, number;      // of the 5-tuple; of the flow, counted from 1 on, 0 when the row is free
   int32_t  stream;            // slot of the TCP stream, 0 none, -1 ended
-  int32_t  reserved2;
+  int32_t  before, after;     // in a list of wheel.lua
+  int32_t  seq[2];            // of the last segment from A, from Z
+  uint8_t  flags[2];          // of all segments from A, from Z
+  uint16_t reserved2;
   double   packets[2], bytes[2];   // from A, from Z
-  double   first, last;
+  double   first, last;       // time stamps
+  double   seen;              // stream time of the last packet
   double   quiet_until;       // after the end of a stream: stream time until which only a SYN starts another
 } offpath_row_t;
 
@@ -112,12 +117,13 @@ typedef struct { double ticks, shift; int32_t link, snaplen; } offpath_interface
 typedef struct {
   double packets, wire_bytes, captured_bytes, cut, decoded, malformed, undecoded;
   double fragments, fragments_held, fragments_reassembled, fragments_dropped, fragments_timed_out, datagrams, too_deep;
-  double flows, flows_rejected;
-  double segments, streams, streams_rejected, retransmitted, overlapping, out_of_order, gaps, gap_bytes;
+  double flows, flows_live, flows_closed, flows_timed_out, flows_rejected;
+  double segments, streams, streams_rejected, retransmitted, overlapping, out_of_order, held_over;
+  double gaps, gap_bytes;
 } offpath_counters_t;
 ]]
 
-assert(ffi.sizeof("offpath_row_t") == 104 and ffi.sizeof("offpath_event_t") == 48)
+assert(ffi.sizeof("offpath_row_t") == 136 and ffi.sizeof("offpath_event_t") == 48)
 
 for _, name in ipairs { "record", "segment", "row", "slot", "datagram", "held", "half", "stream", "event",
                         "piece", "interface", "clock", "counters" } do

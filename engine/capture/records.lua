@@ -14,11 +14,13 @@ local M = {
   END = 4,
   LATER = 5,      -- the next packet is of a later batch: it stays
   HUNGRY = 6,     -- the rest of the next record or block is still to come: it stays
+  TICK = 7,       -- with the next packet stream time comes to another second: it stays until `tick` is called
 }
 
 local band, bor, bswap, lshift = bit.band, bit.bor, bit.bswap, bit.lshift
-local rd32, be16 = layouts.rd32, layouts.be16
+local rd32, be16, floor = layouts.rd32, layouts.be16, math.floor
 local PACKET, BROKEN, SKIPPED, END, LATER, HUNGRY = M.PACKET, M.BROKEN, M.SKIPPED, M.END, M.LATER, M.HUNGRY
+local TICK = M.TICK
 local LONGEST_CAPTURED, LONGEST_WIRE = 262144, 2 ^ 24    -- bytes; a record that says more lies (libpcap's own bound)
 local LONGEST_BLOCK = 2 ^ 24                             -- of pcapng, where its end is still to come
 local RING_HEADER = 48                                   -- bytes of a struct tpacket3_hdr
@@ -35,6 +37,7 @@ local swapped, ticks, link                  -- of a pcap file; `swapped` of the 
 local shift = 0                             -- seconds that are added to all times
 local span = math.huge                      -- seconds from the first packet of a batch to the last
 local batch_end, is_first = 0, true         -- time that belongs to a later batch; whether the batch has no packet yet
+local next_second, coming = math.huge, 0    -- when it begins; time of the packet that waits for it
 local ring_left = 0                         -- packets in the block of a ring
 local interfaces, interface_count = layouts.pool(layouts.interface_t, 6), 0
 
@@ -60,6 +63,10 @@ local function take_record(offset, captured, wire, left, link_type, time)
     return partial and captured > left and captured <= LONGEST_CAPTURED and HUNGRY or BROKEN
   end
   time = time + shift
+  if time >= next_second then
+    coming = time
+    return TICK
+  end
   if is_first then
     is_first, batch_end = false, time + span
   elseif time > batch_end then
@@ -195,7 +202,7 @@ local function next_ring()
   local ahead, captured, mac = unsigned(rd32(p, 0)), rd32(p, 12), cast(u16_ptr_t, p + 24)[0]
   local time = unsigned(rd32(p, 4)) + unsigned(rd32(p, 8)) / 1e9
   local result = take_record(position + mac, captured, rd32(p, 16), size - position - mac, link, time)
-  if result == LATER then return LATER end
+  if result >= LATER then return result end
   ring_left = ahead > 0 and ring_left - 1 or 0
   position = position + ahead
   return result
@@ -221,6 +228,22 @@ function M.has(number)
     at = at + length
   end
   return true
+end
+
+-- The second that the packet belongs to which waits.
+function M.second()
+  return floor(coming)
+end
+
+-- Packets of a second, and of those before, may be read: from the first call of this on, packets of later ones wait.
+-- Past 2^52 seconds there is no next one.
+function M.tick(second)
+  next_second = second < 2 ^ 52 and second + 1 or math.huge
+end
+
+-- Whether stream time comes to another second at this time.
+function M.is_tick(time)
+  return time >= next_second
 end
 
 -- From here on packets belong to another batch.

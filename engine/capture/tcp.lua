@@ -123,6 +123,12 @@ local function over_limit(half)
     or half.pieces > limits.pieces or total.pieces > limits.pieces_total)
 end
 
+-- The same as `skip_hole`, for want of room behind it.
+local function give_up_hole(stream, side)
+  counters.held_over = counters.held_over + 1
+  skip_hole(stream, side)
+end
+
 ---- segments ----------------------------------------------------------------------------------------------------
 
 local function base_is(half, seq)
@@ -212,7 +218,9 @@ local function join(stream, side, seq, address, captured, length)
     return
   end
   count_kept(hold_segment(half, seq, address, captured, length, true), length)
-  if half.pieces >= START_PIECES or over_limit(half) or (half.has_ack == 1 and half.ack == seq) then
+  if over_limit(half) then
+    give_up_hole(stream, side)
+  elseif half.pieces >= START_PIECES or (half.has_ack == 1 and half.ack == seq) then
     skip_hole(stream, side)
   else
     watch_hole(stream, side)
@@ -237,7 +245,7 @@ local function take_segment(stream, side, seq, address, captured, length)
   count_kept(kept, length)
   drain(stream, side)
   watch_hole(stream, side)
-  while over_limit(half) do skip_hole(stream, side) end
+  while over_limit(half) do give_up_hole(stream, side) end
 end
 
 local function take_fin(stream, side, seq)
@@ -352,6 +360,11 @@ function M.finish()
     if not out.has_room() then return false end
     close(stream, 0)
   end
+end
+
+-- Ends the stream of a flow that is over.
+function M.leave(row)
+  close(stream_at(row.stream), 0)
 end
 
 -- Forgets a stream for good: of its connection only a new SYN makes another. Nothing happens when it is gone.

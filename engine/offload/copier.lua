@@ -20,7 +20,7 @@ intptr_t offpath_read(int descriptor, void *to, size_t count) __asm__("read");
 intptr_t offpath_write(int descriptor, const void *from, size_t count) __asm__("write");
 typedef struct { uint32_t head[7]; uint16_t mode; uint16_t spare; uint64_t inode; uint64_t size; uint8_t rest[208]; } offpath_statx_t;
 int offpath_statx(int folder, const char *path, int flags, unsigned mask, offpath_statx_t *status) __asm__("statx");
-typedef struct { uint64_t mutex[8]; volatile double begun; volatile int32_t next; volatile int32_t limit; } offpath_copies_t;
+typedef struct { uint64_t mutex[8]; volatile double begun; volatile int32_t next; volatile int32_t limit; int32_t moved[16]; } offpath_copies_t;
 ]])
 
 -- statx(2), which has the same layout everywhere.
@@ -31,8 +31,8 @@ local FORMAT, REGULAR, PERMISSIONS = 0xF000, 0x8000, 0xFFF
 local M = {}
 
 -- `place` is the address of an offpath_copies_t, `prefix` what names of temporary files begin with, `small` the most bytes,
--- `reading` and `writing` are flags of open(2), `absent` is ENOENT. Returns copy_all(source, target, ...): the bytes of each
--- copy that was begun, -1 of one that was not done.
+-- `reading` and `writing` are flags of open(2), `absent` is ENOENT. Returns copy_all(source, target, ...), which puts the
+-- bytes of each copy that was begun into `moved`, -1 of one that was not done.
 function M.new(place, prefix, small, reading, writing, absent)
   local copies = ffi.cast("offpath_copies_t *", place)
   local status, bytes = ffi.new("offpath_statx_t"), ffi.new("uint8_t[?]", small + 1)
@@ -86,19 +86,19 @@ function M.new(place, prefix, small, reading, writing, absent)
     local at = copies.next
     local may = at < copies.limit
     if may then
-      copies.next, copies.begun = at + 1, copies.begun + 1
+      copies.moved[at], copies.next, copies.begun = -1, at + 1, copies.begun + 1
     end
     C.offpath_unlock(copies.mutex)
     return may and at or nil
   end
 
   return function(...)
-    local paths, moved = { ... }, {}
+    local paths = { ... }
     for at in begin do
-      moved[at + 1] = copy(paths[2 * at + 1], paths[2 * at + 2])
-      if moved[at + 1] < 0 then break end
+      local moved = copy(paths[2 * at + 1], paths[2 * at + 2])
+      copies.moved[at] = moved
+      if moved < 0 then break end
     end
-    return unpack(moved)
   end
 end
 

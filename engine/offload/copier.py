@@ -31,6 +31,7 @@ class _Copies(ctypes.Structure):
         ("begun", ctypes.c_double),
         ("next", ctypes.c_int32),
         ("limit", ctypes.c_int32),
+        ("moved", ctypes.c_int32 * MOST),
     ]
 
 
@@ -57,7 +58,7 @@ class Copier:
         return int(self._copies.limit - self._copies.next)
 
     def start(self, count: int) -> None:
-        """Allow so many copies to `copy`, which follows. From any thread."""
+        """Allow so many copies, at most MOST, to `copy`, which follows. From any thread."""
         with self._lock:
             self._copies.next, self._copies.limit = 0, count
 
@@ -70,22 +71,17 @@ class Copier:
     def copy(self, tasks: Sequence[Task]) -> list[int]:
         """Make copies in their order, on its own thread: the bytes of each that was begun.
 
-        The last may be -1: it was not done, for a reason that `operate` will find or for none that is an error. Of
-        those that are not told of, some may have been made, too: to make them again is no harm.
+        The last may be -1: it was not done, for a reason that `operate` will find or for none that is an error.
         """
-        if self._copy_all is None:
-            try:
-                self._build()
-            except LuaError:  # a C library without a function that is needed
-                self.is_usable = False
-                return []
         paths = [os.fsencode(path) for task in tasks for path in (task.source, task.target)]
         try:
-            moved = self._copy_all(*paths)
-        except LuaError:  # out of memory
+            if self._copy_all is None:
+                self._build()
+            self._copy_all(*paths)
+        except LuaError:  # a C library without a function that is needed, or out of memory
             self.is_usable = False
-            return []
-        return list(moved) if isinstance(moved, tuple) else [] if moved is None else [moved]
+        # None is made again but the last: its source may be the target of one behind it.
+        return list(self._copies.moved[: self._copies.next])
 
     def close(self) -> WorkerThread:
         """Ask the thread to drop its state and end. Gives the thread, to wait for. Loop thread."""

@@ -339,13 +339,13 @@ class Gate:
     async def close_queue(self, queue: TaskQueue) -> None:
         """Abandon what a queue has left and end its workers."""
         queue.abandon()
-        all_ended = await _wait_for(queue.close())
+        threads = queue.close()
+        all_ended = await _wait_for(threads)
         self.collect_all(queue)
         counts = queue.stats()
         if not all_ended:
-            _logger.warning(
-                "%s: %d worker thread(s) still run a task and are left behind", queue.name, counts.stuck_threads
-            )
+            stuck = sum(not thread.gone.is_set() for thread in threads)
+            _logger.warning("%s: %d thread(s) still run a task and are left behind", queue.name, stuck)
         self._lines.pop(queue, None)
         if queue in self._queues:
             self._queues.remove(queue)

@@ -72,6 +72,8 @@ class _Memory(ctypes.Structure):
         ("back_tasks", ctypes.c_int32),
         ("back_bytes", ctypes.c_int32),
         ("bell", ctypes.c_int32),
+        ("emptied", ctypes.c_int32),
+        ("expected", ctypes.c_int32),
         ("back", ctypes.c_uint8 * _BACK_BYTES),
         ("packs", _Pack * _PACKS),
     ]
@@ -126,6 +128,15 @@ class Lane:
         """How many packs a worker took so far. From any thread."""
         return float(self._memory.taken)
 
+    @property
+    def emptied(self) -> int:
+        """How often `take_outcomes` was called: what is given afterwards rings the bell again. From any thread."""
+        return int(self._memory.emptied)
+
+    def expect(self, emptied: int) -> None:
+        """Let the script's state fetch outcomes only if `emptied` is still that. Loop thread."""
+        self._memory.expected = emptied
+
     def open(self) -> None:
         """Let the script's state post, until it puts something else into its outbox. Loop thread."""
         self._memory.open = not self._closed
@@ -162,6 +173,7 @@ class Lane:
         with self._mutex:
             outcomes, tasks = ctypes.string_at(ctypes.addressof(memory.back), memory.back_bytes), memory.back_tasks
             memory.back_bytes = memory.back_tasks = memory.rung = 0
+            memory.emptied += 1
         return outcomes, tasks
 
     def take_back(self) -> tuple[Task | None, list[Task]]:

@@ -30,17 +30,22 @@ class LaneService:
         user: LaneUser | None,
         *,
         make: Callable[[Callable[[], None]], Lane],
+        bring: Callable[[Callable[[], None]], None],
+        give: Callable[[list[Outcome]], None],
         settle: Callable[[list[Outcome]], None],
     ) -> None:
-        """`user` is the script's state, None when there is to be no lane; `make(fetch)` makes the lane.
+        """`user` is the script's state, None when there is to be no lane; `make(on_bell)` makes the lane.
 
-        `settle` takes outcomes, on the loop thread and not under the lock.
+        `bring(fetch)` has that called when it is the queue's turn, on the loop thread; `give` puts outcomes into the
+        same line. `settle` takes outcomes, on the loop thread and not under the lock.
         """
         self._lock = lock
         self._ready = ready
         self._counts = counts
         self._user = user
         self._make = make
+        self._bring = bring
+        self._give = give
         self._settle = settle
         self._lane: Lane | None = None
         self.slot: Slot | None = None
@@ -53,23 +58,32 @@ class LaneService:
     def start(self) -> None:
         """Make the lane, when there are quick tasks for the first time."""
         if self._lane is None and self._user is not None:
-            self._lane = self._make(self._fetch)
+            self._lane = self._make(self._hear)
             self._user.use(self._lane.address)
-
-    def open(self) -> None:
-        """Open the lane, as all that was called has begun. While the outbox of the script's side is empty."""
-        if self._lane is not None and not self._lane.is_open:
-            self._lane.open()
 
     def forget_user(self) -> None:
         """The script's state is gone: outcomes come home as those of other tasks do."""
         self._user = None
 
-    def _fetch(self) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether the lane is open, or there is none to open."""
+        return self._lane is None or self._lane.is_open
+
+    def _hear(self) -> None:
+        assert self._lane is not None
+        with self._lock:  # what a worker takes out of it just now is in the line then
+            emptied = self._lane.emptied
+        self._bring(lambda: self._fetch(emptied))
+
+    def _fetch(self, emptied: int) -> None:
+        """Have outcomes fetched, unless they went into the line since the bell was heard: there may be later ones."""
         assert self._lane is not None
         if self._user is not None:
+            self._lane.expect(emptied)
             self._user.fetch()
-            self._counts.complete(self._lane.fetched())
+            with self._lock:
+                self.count()
             return
         with self._lock:
             outcomes = self.outcomes()
@@ -96,11 +110,17 @@ class LaneService:
         return Histogram() if self._lane is None else self._lane.waits()
 
     def count(self) -> None:
-        """Count what was posted, and what the server took."""
+        """Count what was posted, what the server took and what was fetched. Loop thread."""
         if self._lane is not None:
             posted, taken = self._lane.news()
             self._counts.enter(posted)
             self._counts.take_many(taken)
+            self._counts.complete(self._lane.fetched())
+
+    def open(self) -> None:
+        """Open the lane, as all that was called has begun. Loop thread, while the outbox of the script is empty."""
+        if self._lane is not None:
+            self._lane.open()
 
     # ---- the server
 
@@ -156,12 +176,17 @@ class LaneService:
         return [Outcome(task, Status.PART, outcomes, failures=failures, tasks=tasks)]
 
     def take_back(self) -> Task | None:
-        """Make ordinary tasks of what is on the lane, at the head of the queue: the one that the server is at."""
+        """Make ordinary tasks of what is on the lane, at the head of the queue: the one that the server is at.
+
+        Outcomes that nobody has fetched go into the line, before any that come later.
+        """
         if self._lane is None:
             return None
         self.count()
-        slot, self.slot = self.slot, None
+        slot, self.slot, self._is_called = self.slot, None, False
         current, rest = self._lane.take_back()
+        if outcomes := self.outcomes():
+            self._give(outcomes)
         self._ready.extendleft(reversed(rest))
         if current is not None:
             assert slot is not None and slot.worker is not None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import time
 
 libc = ctypes.PyDLL(None)
-"""The C library, called without letting go of the GIL, which would cost more than what is called here."""
+"""The C library, called without letting go of the GIL, for what does not wait."""
 
 Mutex = ctypes.c_uint64 * 8
 """Room for a mutex in a structure; for a condition, too."""
 
 
 class Lock:
-    """Locks a mutex that lies at an address. From any thread; for so short that the GIL is kept meanwhile."""
+    """Locks a mutex that lies at an address. From any thread; who holds it may need the GIL, in a finalizer."""
 
     __slots__ = ("_address",)
 
@@ -22,7 +23,8 @@ class Lock:
         libc.pthread_mutex_init(self._address, None)
 
     def __enter__(self) -> None:
-        libc.pthread_mutex_lock(self._address)
+        while libc.pthread_mutex_trylock(self._address):
+            time.sleep(0)  # lets go of the GIL
 
     def __exit__(self, *_: object) -> None:
         libc.pthread_mutex_unlock(self._address)

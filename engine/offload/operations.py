@@ -143,7 +143,7 @@ class Operations:
         if self._given_up.is_set():
             return  # so are they: whoever gives all up finds them in hand
         for task in reversed(rest):
-            task.phase = Phase.WAITING
+            task.phase, task.submitted = Phase.WAITING, 0.0  # its wait is counted
             self._counts.put_back(task)
             self._ready.appendleft(task)
         self.in_hand.difference_update(rest)
@@ -158,7 +158,7 @@ class Operations:
     def draw(self, most: int) -> list[Task]:
         """The operations at the head that are to be done next, or none when their paths are in use."""
         self.are_blocked = True
-        run = self._next(most)
+        run = self._next(1 if self._given_up.is_set() else most)
         if not self._acquire(run) and (len(run) == 1 or not self._acquire(run := run[:1])):
             return []
         self.are_blocked = False
@@ -243,6 +243,7 @@ class Operations:
         if done:
             self._end(run[:done], [None] * done)
         if left:
+            left[0].started = time.monotonic()
             self.operate(left, holder)
         self._learn(goes_well=not left)
 
@@ -260,9 +261,10 @@ class Operations:
     # ---- the end
 
     def stop(self) -> None:
-        """Let no copies begin that were drawn, since all are given up."""
-        if self._copier is not None:
-            self._copier.stop()
+        """Let no copies begin that were drawn, since all are given up. None is made by the copier from now on."""
+        with self._lock:
+            if self._copier is not None:
+                self._copier.stop()
 
     def give_up(self) -> list[Task]:
         """What was in hand; how it ends is no longer told in counts. Under the lock."""

@@ -25,16 +25,15 @@ from engine.offload.lane import Lane, LaneUser
 from engine.offload.lane_service import LaneService
 from engine.offload.operations import Operations
 from engine.offload.slot import Slot
+from engine.offload.slots import Slots, worker_stats
 from engine.offload.task import WANTS_RESULT, Outcome, Phase, Status, Task
 from engine.offload.worker import STRICT_GRACE_SECONDS, LuaWorker, Worker, WorkerSetup, WorkerThread
-from engine.values.stats import AsyncStats, WorkerStats
+from engine.values.stats import AsyncStats
 
 if TYPE_CHECKING:
     from engine.offload.gate import Gate
 
 _CHUNK = 256  # tasks per crossing; with one worker only, since a chunk is one worker's and others could not help it
-
-_LINGER_SECONDS = 0.002  # that a run waits for more: to wake it costs a fifth of what a new one does
 
 
 class TaskQueue:
@@ -78,13 +77,12 @@ class TaskQueue:
         self._ready: deque[Task] = deque()
         self._starting = 0  # runs that have drawn nothing yet
         self._pack: Task | None = None  # of which a worker has not begun all: nothing behind it may start before
-        self._idle_slots: list[Slot] = []
-        self._lingering: list[Slot] = []
-        self._slots: set[Slot] = set()
+        self._counts = TaskCounts()
+        self._slots = Slots(self._lock, self._counts)
         self._held_packs = HeldPacks(
             gate.loop,
             self._lock,
-            self._slots,
+            self._slots.running,
             before_look=self._look_at_server,
             someone_is_idle=self._someone_is_idle,
             more_may_come=lambda: bool(self._ready),
@@ -94,14 +92,14 @@ class TaskQueue:
         )
         self._running = 0
         self._given_up = threading.Event()
-        self._closing: list[Worker] = []
-        self._counts = TaskCounts()
         self._lane = LaneService(
             self._lock,
             self._ready,
             self._counts,
             lane_user,
-            make=lambda fetch: Lane(gate.loop, lambda: gate.bring(self, fetch)),
+            make=lambda on_bell: Lane(gate.loop, on_bell),
+            bring=lambda fetch: gate.bring(self, fetch),
+            give=lambda outcomes: gate.give(self, outcomes),
             settle=self.settle,
         )
         self._unsettled_count = 0
@@ -151,25 +149,13 @@ class TaskQueue:
 
     def stats(self) -> AsyncStats:
         """Counts at this moment."""
-        closing = self._still_closing()
+        stuck = self._slots.stuck()
         with self._lock:
             self._lane.count()
-            running = {slot for slot in self._slots if not (slot.lingers or self._lane.is_idle_server(slot))}
-            slots = (*self._idle_slots, *self._slots)
-            workers = [(each.worker, "running" if each in running else "idle") for each in slots if each.worker]
-            workers += [(worker, "stuck") for worker in closing]
+            workers = list(self._slots.workers(self._lane.is_idle_server))
             runs = [worker.run_times() for worker, _ in workers]
-            stats = self._counts.stats(len(closing), tuple(_worker_stats(*each) for each in workers), runs)
+            stats = self._counts.stats(len(stuck), tuple(worker_stats(*each) for each in workers), runs)
         return replace(stats, waits=stats.waits + self._lane.waits())
-
-    def _still_closing(self) -> list[Worker]:
-        """The workers that were asked to end and have not; those that have are forgotten."""
-        still = [worker for worker in self._closing if not worker.executor.gone.is_set()]
-        for worker in self._closing:
-            if worker not in still:
-                self._counts.worker_gone(worker.run_times())
-        self._closing = still
-        return still
 
     # ---- starting runs
 
@@ -207,21 +193,20 @@ class TaskQueue:
 
     def _wake_one(self) -> bool:
         """Let a run that waits for more go on. Under the lock."""
-        if self._lingering:
-            slot = self._lingering.pop()
-            slot.lingers = False
-            slot.wake.release()
-        elif self._lane.slot is not None and self._lane.is_idle_server(self._lane.slot):
+        slot = self._slots.wake_one()
+        if slot is None:
             slot = self._lane.slot
+            if slot is None or not self._lane.is_idle_server(slot):
+                return False
             self._take_lane_back()
-        else:
-            return False
         slot.fresh = True
         self._starting += 1
         return True
 
     def _someone_is_idle(self) -> bool:
-        return self._running < self.workers or bool(self._lingering) or self._lane.is_idle_server(self._lane.slot)
+        if self._running < self.workers or self._slots.someone_lingers():
+            return True
+        return self._lane.is_idle_server(self._lane.slot)
 
     # ---- the lane
 
@@ -236,11 +221,19 @@ class TaskQueue:
             self._gate.look_at_marks()
         self._open_lane()
 
+    def _count_posted(self) -> None:
+        """Count what was posted in a hook whose outbox is not taken any more."""
+        with self._lock:
+            self._lane.count()
+
     def _open_lane(self) -> None:
         """Open the lane if all that was called has begun. While the outbox of the script's side is empty."""
+        if self._ready or self._lane.is_open:
+            return
         operations = self._operations
-        if not (self._ready or self._pack is not None or operations.are_blocked or operations.are_unbegun):
-            self._lane.open()
+        with self._lock:  # a run may be about to draw a pack, or to put the rest of one back
+            if not (self._ready or self._pack is not None or operations.are_blocked or operations.are_unbegun):
+                self._lane.open()
 
     def _call_server(self) -> None:
         """Have a run come for the lane. If all are at work, the first that has done takes it. Under the lock."""
@@ -268,7 +261,8 @@ class TaskQueue:
 
     def _refuse_beyond_stuck(self) -> None:
         """With too many threads stuck in tasks past their timeout, no other takes their place: Lua tasks fail."""
-        if len(self._closing) < self._stuck_limit or len(self._still_closing()) < self._stuck_limit:
+        limit, slots = self._stuck_limit, self._slots
+        if slots.stuck_at_most < limit or len(slots.stuck()) < limit:
             return
         with self._lock:
             self._take_lane_back()
@@ -279,11 +273,9 @@ class TaskQueue:
             self._gate.pump_soon(self)
 
     def _start_worker(self) -> None:
-        slot = self._idle_slots.pop() if self._idle_slots else Slot()
+        slot = self._slots.begin_run()
         if slot.worker is None:
             slot.worker = self._make_worker(self._setup, lambda more, *flat: self._exchange(slot, more, flat))
-        slot.fresh = True
-        self._slots.add(slot)
         slot.run = self._gate.loop.run_in_executor(slot.worker.executor, slot.worker.drain)
         slot.run.add_done_callback(lambda done: self._run_ended(slot, done))
 
@@ -291,7 +283,6 @@ class TaskQueue:
         failure = None if done.cancelled() else done.exception()
         if slot.orphaned:
             return
-        self._slots.discard(slot)
         self._running -= 1
         self._lane.uncall_server()
         if slot.fresh:
@@ -299,7 +290,7 @@ class TaskQueue:
             self._starting -= 1
         if failure is not None:
             self._fail_held(slot, failure)
-        self._idle_slots.append(slot)
+        self._slots.end_run(slot)
         self._gate.collect()
         self.pump()
 
@@ -347,11 +338,10 @@ class TaskQueue:
                     return turn
                 if chunk and chunk[0].is_lua:
                     slot.holding.update((task.id, task) for task in chunk)
-                slot.lingers = not chunk
-                if slot.lingers:
-                    self._lingering.append(slot)
+                if not chunk:
+                    self._slots.begin_to_linger(slot)
             if not chunk:
-                if self._linger(slot):
+                if self._slots.linger(slot):
                     continue
                 return None
             if chunk[0].is_lua:
@@ -361,21 +351,12 @@ class TaskQueue:
             self._operations.operate(chunk)
         return None
 
-    def _linger(self, slot: Slot) -> bool:
-        """Wait a moment for more. Whether there is."""
-        if slot.wake.acquire(timeout=_LINGER_SECONDS):
-            return True
-        with self._lock:
-            if slot.lingers:
-                slot.lingers = False
-                self._lingering.remove(slot)
-                return False
-        return slot.wake.acquire()  # it was woken just now
-
     def _draw(self, *, lua: bool, most: int = 1) -> list[Task]:
         """What a run does next: some Lua tasks, some file operations, or nothing. On any thread, under the lock."""
         if not self._ready or self._pack is not None or self._operations.are_unbegun:
             return []
+        if self._lane.is_busy:
+            return []  # what is on the lane was called before: `pump` takes it back
         if self._ready[0].is_lua:
             return self._draw_lua_tasks() if lua else []
         return self._operations.draw(most)
@@ -501,14 +482,8 @@ class TaskQueue:
                 self._all_begun(task)
             if slot.worker is not None and slot.worker.ends_at_once:
                 slot.holding.clear()  # nothing of them will come any more that could be late
-        self._slots.discard(slot)
         self._running -= 1
-        assert slot.worker is not None and slot.run is not None
-        slot.worker.stop()
-        slot.worker.close()
-        self._still_closing()
-        self._closing.append(slot.worker)
-        slot.run.cancel()  # the thread goes on, but may come back when the loop is closed
+        self._slots.leave(slot)
 
     # ---- the way back
 
@@ -557,12 +532,14 @@ class TaskQueue:
 
         self._deliver = drop
         self._deliver_count = None
+        self._count_posted()
         self._lane.forget_user()
 
     def abandon(self) -> None:
         """Give up all that is not settled: queued tasks never start, results of running ones are dropped."""
         self._given_up.set()
         self._operations.stop()
+        self._count_posted()
         settled = -1
         while self.pending and self.settled > settled:  # callbacks of what comes home may submit more
             settled = self.settled
@@ -572,15 +549,13 @@ class TaskQueue:
 
     def _abandon(self) -> None:
         with self._lock:
-            given = self._lane.outcomes()
             self._take_lane_back()
             lost: list[Task] = [*self._ready, *self._operations.give_up()]
             self._counts.drop(self._ready)
             self._ready.clear()
-            busy = [slot for slot in self._slots if slot.holding]
+            busy = [slot for slot in self._slots.running if slot.holding]
             for slot in busy:
                 lost.extend(slot.holding.values())
-        self.settle(given)
         for slot in busy:
             self._orphan(slot)
         self._settle(
@@ -595,18 +570,7 @@ class TaskQueue:
         """Ask all workers to end, when all tasks are settled. Gives their threads, to wait for."""
         with self._lock:
             self._lane.close()
-        for slot in (*self._idle_slots, *self._slots):
-            slot.orphaned = True
-            if slot.worker is not None:
-                slot.worker.close()
-                self._closing.append(slot.worker)
-        self._idle_slots.clear()
-        self._slots.clear()
-        return [*self._operations.close(), *(worker.executor for worker in self._closing)]
-
-
-def _worker_stats(worker: Worker, state: str) -> WorkerStats:
-    return WorkerStats(worker.kind, state, worker.tasks_run, worker.states_built, worker.memory_bytes)
+        return [*self._operations.close(), *self._slots.close()]
 
 
 def _late_results(outcome: Outcome) -> int:

@@ -37,7 +37,7 @@ class Status(IntEnum):
 
 
 class Phase(Enum):
-    """Where a task is. It only moves down this list, and it leaves RUNNING once."""
+    """Where a task is. It only moves down this list, but when a run gives back what it has not begun."""
 
     WAITING = "waiting"
     RUNNING = "running"

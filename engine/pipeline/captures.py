@@ -36,6 +36,10 @@ _REPLAY_SPAN = 0.25
 _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, or a thousand times as much when decoded
 
 
+Breathe = Callable[[], Awaitable[None]]
+TakeFlows = Callable[[Iterator[Flow], Breathe], Awaitable[None]]
+
+
 class CaptureRun:
     """One pass over a source."""
 
@@ -60,10 +64,18 @@ class CaptureRun:
         self._wants_frames = wants_frames
         self._slice = slice_seconds
         self._steps = 0
+        self.shows_flows = False
+        """Whether flows may be looked at: not while those that are over lie in their place."""
 
-    async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
+    async def read(
+        self,
+        follow: Callable[[float], None],
+        breathe: Breathe,
+        take_flows: TakeFlows,
+    ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
+        `take_flows` gets the flows that are over, after everything that their packets caused.
         Raises `CaptureError` when the source can't be opened.
         """
         self._packets.begin()
@@ -83,8 +95,13 @@ class CaptureRun:
             await self._handle(batch.each_event(), began)
             if batch.frame_count and self._store is not None:
                 await self._store.keep(batch)
+            self.shows_flows = bool(batch.packets) and not batch.flows
             await breathe()
             began = time.perf_counter()
+            if batch.flows:
+                await take_flows(self._decoder.flows_over(batch), breathe)
+                self.shows_flows = True
+                await breathe()
         done = False
         while not done:
             batch = self._decoder.finish()
@@ -136,13 +153,17 @@ class CaptureRun:
         """What ended the source too early, after some of it was read."""
         return self._reel.failure
 
-    def flows(self) -> Iterator[list[Flow]]:
+    def flows(self) -> Iterator[Iterator[Flow]]:
         """The flow records, some thousand at a time."""
         return self._decoder.flow_records()
 
     def flow_bytes(self, key: bytes, place: int, time: float) -> FlowBytes | None:
         """What a flow has carried (`Decoder.flow_bytes`)."""
         return self._decoder.flow_bytes(key, place=place, time=time)
+
+    def forget_over(self) -> None:
+        """From now on flows that are over have carried nothing (`Decoder.forget_over`)."""
+        self._decoder.forget_over()
 
     def decode_stats(self) -> DecodeStats:
         """Counts of packets, flows and streams so far."""

@@ -357,7 +357,7 @@ class Engine:
         self._slow.begin()
         self._run_over.clear()
         try:
-            await reader.read(self._clock.follow, self._breathe)
+            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end)
             await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
             await self._slow.finish(self._clock.now())
@@ -402,7 +402,7 @@ class Engine:
         neither loses tasks nor fills the memory.
         """
         self._take_batch()
-        if self._reader.has_begun and self._slow.is_due(now := self._clock.now()):
+        if self._reader.shows_flows and self._slow.is_due(now := self._clock.now()):
             await self._slow.follow(now)
         await self._work_some()
         await self._bus.flush()

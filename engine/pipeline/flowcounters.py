@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.records import RecordBus
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
-from engine.values.flowkeys import PROTOCOL_NAMES, endpoints
+from engine.values.flowkeys import PROTOCOL_NAMES, canonical, endpoints
 from engine.values.records import Flow, FlowUpdate
 
 _TAG_BYTES = 64
@@ -21,6 +22,9 @@ _ATTRIBUTES = 64  # of one flow
 _SLICE = 500  # flow records, or flows with counters, that are dealt with at once
 _SETUP_RTT = 6  # the one meter that is no sum
 _OUT, _IN = 1, 2
+
+
+Breathe = Callable[[], Awaitable[None]]
 
 
 class Sessions(Protocol):
@@ -37,6 +41,7 @@ class Flows(Protocol):
     @property
     def flow_limit(self) -> int: ...
     def flow_bytes(self, key: bytes, place: int, time: float) -> FlowBytes | None: ...
+    def forget_over(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -72,7 +77,7 @@ class FlowBook:
         self._deliveries = deliveries
         self._plugins = plugins
         self._limit = flows.flow_limit
-        self._look = flows.flow_bytes
+        self._look, self._look_at_no_more = flows.flow_bytes, flows.forget_over
         self._notes: dict[str, _Notes] = {}
         self._counting: dict[bytes, dict[_CounterName, FlowBytes | None]] = {}  # by flow; None: it comes later
         self._counters_open = 0
@@ -127,6 +132,7 @@ class FlowBook:
 
     def add_counter(self, time: float, place: int, flow: bytes, name: _CounterName) -> None:
         """From now on every packet of a flow adds its bytes to a counter. One that is there already goes on."""
+        flow = canonical(flow)
         if name in self._counting.get(flow, ()):
             return
         if self._counters_open >= self._limit:
@@ -137,6 +143,7 @@ class FlowBook:
 
     def reset_counters(self, time: float, place: int, flow: bytes, group: str) -> None:
         """End the counters of a group on a flow; what they have counted stays."""
+        flow = canonical(flow)
         counting = self._counting.get(flow, {})
         ending = {name: counting.pop(name) for name in list(counting) if name[0] == group}
         if not counting:
@@ -172,29 +179,58 @@ class FlowBook:
         self._counting = {flow: counting for flow, counting in waiting.items() if counting}
         self._counters_open = sum(len(counting) for counting in self._counting.values())
 
-    async def flush(self, flows: Iterator[list[Flow]], breathe: Callable[[], Awaitable[None]]) -> None:
+    async def end(self, flows: Iterator[Flow], breathe: Breathe) -> None:
+        """Flows are over while their source goes on: end their counters, and make their records, with what was noted.
+
+        `flows` makes them as they are taken: nothing is made of them when nobody wants records, or said something.
+        """
+        ended = list(flows) if self._wants_records or self._notes or self._counting else []
+        for flow in ended if self._counting else ():
+            self._end_all(flow.id.encode())
+        self._look_at_no_more()
+        await self._make_records(iter(ended), breathe)
+
+    async def flush(self, flows: Iterator[Iterator[Flow]], breathe: Breathe) -> None:
         """End all counters, and make the records of all flows, with what was noted; `breathe` is awaited in between."""
         counted = list(self._counting)
         for at in range(0, len(counted), _SLICE):
             for flow in counted[at : at + _SLICE]:
-                self._end_counters(self._counting.pop(flow, {}), self._look(flow, -1, math.inf))
+                self._end_all(flow)
             await breathe()
-        monitors = sum("onnewflowrecord" in plugin.hooks for plugin in self._plugins)
-        if not (monitors or self._bus.wants("flow") or (self.sessions and self.sessions.wanted)):
+        if not self._wants_records:
             self._notes.clear()
             return
         for records in flows:
-            size = max(1, _SLICE // monitors) if monitors else len(records)
-            for at in range(0, len(records), size):
-                for record in records[at : at + size]:
-                    notes = self._notes.pop(record.id, None)
-                    await self._publish(_with_notes(record, notes) if notes else record)
-                await breathe()
+            await self._make_records(records, breathe)
         made = [(key, notes) for key, notes in self._notes.items() if notes.meters]
         self._notes.clear()
         for at in range(0, len(made), _SLICE):
             for key, notes in made[at : at + _SLICE]:
                 await self._publish(_with_notes(_flow_of(key, notes), notes))
+            await breathe()
+
+    def _end_all(self, flow: bytes) -> None:
+        """End the counters of a flow."""
+        ending = self._counting.pop(flow, None)
+        if ending:
+            self._end_counters(ending, self._look(flow, -1, math.inf))
+
+    @property
+    def _monitors(self) -> int:
+        return sum("onnewflowrecord" in plugin.hooks for plugin in self._plugins)
+
+    @property
+    def _wants_records(self) -> bool:
+        return bool(self._monitors) or self._bus.wants("flow") or (self.sessions is not None and self.sessions.wanted)
+
+    async def _make_records(self, flows: Iterator[Flow], breathe: Breathe) -> None:
+        """As many at once as may be told to monitors before these must have their turn."""
+        wanted, size = self._wants_records, _SLICE // max(1, self._monitors) or 1
+        while some := list(itertools.islice(flows, size)):
+            for flow in some:
+                notes = self._notes.pop(flow.id, None)
+                if wanted:
+                    await self._publish(_with_notes(flow, notes) if notes else flow)
             await breathe()
 
     async def _publish(self, flow: Flow) -> None:

@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 from engine.plugins.plugin import Plugin
 from engine.values.records import Alert, Document, Flow, Record, Resource
 
-FLOW_OPEN = 0x0001
-"""SESS_INIT of spec 3.3, which every flow has."""
-FLOW_OVER = 0x0801
-"""The same with SESS_TERMINATED."""
+_CLOSED, _TERMINATED, _TIMED_OUT = 0x00C0, 0x0800, 0x0100  # of the state of a flow (spec 3.3)
 
 _SETUP_RTT, _RETRANSMISSIONS = "6", "7"  # meters of a flow (spec 3.1)
 
@@ -22,9 +19,17 @@ class FlowItem(NamedTuple):
     """A flow as monitors of sessions see it."""
 
     record: Flow
-    state: int
+    over: bool
     snapshot: bool = False
     """The flow goes on: hooks are called, and no record is made."""
+
+    @property
+    def state(self) -> int:
+        """Bits of spec 3.3."""
+        flow = self.record
+        if not self.over:
+            return flow.state
+        return flow.state | (_TERMINATED if flow.state & _CLOSED or flow.terminated else _TIMED_OUT)
 
 
 Item = Alert | Resource | Document | FlowItem

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.capture.decoder import Decoder, FlowBytes
 from engine.capture.reel import Warn
 from engine.pipeline.analysis import Takers
-from engine.pipeline.captures import CaptureRun, add_decode, add_source, make_reel
+from engine.pipeline.captures import Breathe, CaptureRun, TakeFlows, add_decode, add_source, make_reel
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.storage import PacketStore
@@ -40,9 +40,9 @@ class CaptureReader:
         return self._run is not None
 
     @property
-    def has_begun(self) -> bool:
-        """Whether packets have been read of a source."""
-        return self._run is not None and self._run.decode_stats().packets > 0
+    def shows_flows(self) -> bool:
+        """Whether packets have been read of a source, and its flows may be looked at now."""
+        return self._run is not None and self._run.shows_flows
 
     def begin(self, source: Source, takers: Callable[[], Takers]) -> None:
         """Get ready for a source. `takers()` says what is to be read of it.
@@ -79,13 +79,19 @@ class CaptureReader:
             quic_ports=datagrams.quic_ports if datagrams else (),
         )
 
-    async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
+    async def read(
+        self,
+        follow: Callable[[float], None],
+        breathe: Breathe,
+        take_flows: TakeFlows,
+    ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
+        `take_flows` gets the flows that are over, after everything that their packets caused.
         Raises `CaptureError` when it can't be opened.
         """
         assert self._run is not None
-        await self._run.read(follow, breathe)
+        await self._run.read(follow, breathe, take_flows)
 
     def end(self) -> None:
         """The source ends after the present batch, if one is being read."""
@@ -97,7 +103,7 @@ class CaptureReader:
         """What ended the source too early, after some of it was read."""
         return self._run.failure if self._run is not None else None
 
-    def flows(self) -> Iterator[list[Flow]]:
+    def flows(self) -> Iterator[Iterator[Flow]]:
         """The flow records of the source, some thousand at a time; none when there is no source."""
         return self._run.flows() if self._run is not None else iter(())
 
@@ -110,12 +116,17 @@ class CaptureReader:
 
     @property
     def flow_limit(self) -> int:
-        """The most flows that a source may have."""
+        """The most flows that a source may have at once."""
         return self._config.limits.flows
 
     def flow_bytes(self, key: bytes, place: int, time: float) -> FlowBytes | None:
         """What a flow of the source has carried; None when there is no such flow, or no source."""
         return self._run.flow_bytes(key, place, time) if self._run is not None else None
+
+    def forget_over(self) -> None:
+        """From now on there is no flow any more that is over."""
+        if self._run is not None:
+            self._run.forget_over()
 
     def source_stats(self) -> SourceStats:
         """Counts of all sources so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from engine.pipeline.flush_slices import Slices
-from engine.pipeline.held import FLOW_OPEN, FLOW_OVER, FLOWS, FlowItem, HeldItems, flow_fields
+from engine.pipeline.held import FLOWS, FlowItem, HeldItems, flow_fields
 from engine.plugins.plugin import Plugin
 from engine.values.records import Flow
 
@@ -58,7 +58,7 @@ class Sessions:
         if packets == before:
             return
         self._packets[flow.id] = packets
-        fields = flow_fields(FlowItem(flow, FLOW_OPEN))
+        fields = flow_fields(FlowItem(flow, over=False))
         for hook in ("onnewflow", "onupdate") if before is None else ("onupdate",):
             await self._slices.tell(monitors, hook, now, *fields)
 
@@ -70,7 +70,7 @@ class Sessions:
             for flow in flows:
                 if now - self._shown.get(flow.id, flow.start) >= _SNAPSHOT_SECONDS:
                     self._shown[flow.id] = now
-                    self._held.hold(FLOWS, FlowItem(flow, FLOW_OPEN, snapshot=True))
+                    self._held.hold(FLOWS, FlowItem(flow, over=False, snapshot=True))
             await self._slices.breathe()
 
     async def end(self, flow: Flow) -> bool:
@@ -80,6 +80,6 @@ class Sessions:
         if self.watches:
             await self._tell_of(monitors, flow, now)
         self._packets.pop(flow.id, None)
-        item = FlowItem(flow, FLOW_OVER)
+        item = FlowItem(flow, over=True)
         await self._slices.tell(monitors, "onterminate", now, *flow_fields(item))
         return self._held.hold(FLOWS, item)

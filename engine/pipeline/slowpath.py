@@ -96,7 +96,7 @@ class SlowPath:
 
     async def finish(self, now: float) -> None:
         """No more comes for now: flush what there is, if anything came since the last flush."""
-        if not self._open and not self.held:
+        if not (self._open or self.held or self.updates.pending):
             return
         await self.updates.tell(now)
         start = self._window_start if self._open else now

@@ -23,6 +23,7 @@ from engine.values.stats import StoreStats
 from engine.vm.state import LuaState
 
 _RUN = struct.Struct("<4i2I")  # offpath_store_run_t in lua_api/storage.lua
+_STORED_BYTES = 8  # of offpath_stored_t
 _WAITING_BYTES = 64 << 20  # what may wait to be written; the source waits when it is more
 _BOTH_DIRECTIONS = 3
 
@@ -89,10 +90,10 @@ class PacketStore:
             self._state = LuaState()
             self._state.add_modules("offpath", Path(lua_api.__file__).parent)
             module = self._state.require("offpath.storage")
-            self._lua = {name: module[name.encode()] for name in ("choose", "write")}
+            self._lua = {name: module[name.encode()] for name in ("renew", "choose", "write")}
         self._forget()
         self._decoder = decoder
-        self._ranks, self._stored = mmap.mmap(-1, self._rows + 1), mmap.mmap(-1, 4 * (self._rows + 1))
+        self._ranks, self._stored = mmap.mmap(-1, self._rows + 1), mmap.mmap(-1, _STORED_BYTES * (self._rows + 1))
         self._asked = []
 
     def _forget(self) -> None:
@@ -105,6 +106,7 @@ class PacketStore:
 
     async def ask(self, batch: Batch) -> None:
         """Show the new flows of a batch, and the first datagrams, to the plugins."""
+        self._lua["renew"](batch.frames, batch.frame_count, *self._places())
         began = time.perf_counter()
         for plugin in self._voters():
             if plugin.closed:
@@ -114,6 +116,12 @@ class PacketStore:
             if time.perf_counter() - began > self._slice:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
+
+    def _places(self) -> tuple[int, int]:
+        """Where it is kept what was answered, and stored, of each flow row."""
+        assert self._ranks is not None
+        assert self._stored is not None
+        return _address(self._ranks), _address(self._stored)
 
     def _introduce(self, plugin: Plugin) -> None:
         """Begin with the flows of the source in a plugin that was not asked about them before."""
@@ -171,11 +179,8 @@ class PacketStore:
 
     async def keep(self, batch: Batch) -> None:
         """Copy what is chosen of a batch, and have it written. Waits while too much waits."""
-        assert self._ranks is not None
-        assert self._stored is not None
         frames = batch.frame_count
-        places = _address(self._ranks), _address(self._stored)
-        size, packets, shortened = self._lua["choose"](batch.frames, batch.origins, frames, *places)
+        size, packets, shortened = self._lua["choose"](batch.frames, batch.origins, frames, *self._places())
         self._seen += frames
         self._skipped += frames - packets
         if self._failure is not None:

@@ -45,6 +45,11 @@ class Updates:
             values.extend([0.0] * (meter + 1 - len(values)))
             values[meter] += value
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self._sums)
+
     async def tell(self, now: float) -> None:
         """A second is over: onnewkey for keys not seen lately, then onupdate, in the order of their first update."""
         sums, self._sums = self._sums, {}

@@ -18,7 +18,7 @@ class CaptureLimits:
     """Bounds on what a hostile capture can make the engine hold; each overflow is counted."""
 
     flows: int = 1_000_000
-    """Rows of the flow table."""
+    """Flows at once; past it packets of new flows are counted to none until others are over."""
     streams: int = 100_000
     """TCP connections in reassembly at once."""
     out_of_order_bytes: int = 1 << 20
@@ -36,7 +36,16 @@ class CaptureLimits:
     tunnels: int = 8
     """Tunnels inside of one another that a packet is followed into; 16 at most."""
     idle_seconds: float = 300.0
-    """Stream time without a packet after which a TCP connection counts as ended."""
+    """Stream time without a packet after which a TCP connection or an SCTP association is over: that of Zeek for TCP.
+
+    Flows go in the first whole second of stream time after that, and after the times for other flows, below.
+    """
+    attempt_seconds: float = 60.0
+    """The same while the handshake of a TCP connection is not complete: that of Suricata, longer than SYNs pause."""
+    closed_seconds: float = 5.0
+    """The same for a TCP connection that was closed both ways, or reset: that of Zeek."""
+    datagram_seconds: float = 60.0
+    """The same for UDP: that of Zeek."""
     header_bytes: int = 65_536
     """One HTTP header block."""
     decoded_bytes: int = 256 << 20

@@ -36,6 +36,8 @@ class Flow:
     """Seconds, where a script said so."""
     terminated: bool = False
     """A script called `terminate_flow`."""
+    state: int = 1
+    """Bits of spec 3.3: 2 for a SYN seen, 0x40 for a FIN, 0x80 for a reset, and so on."""
 
 
 @dataclass(frozen=True, slots=True)

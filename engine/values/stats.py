@@ -39,15 +39,25 @@ class DecodeStats:
     too_deep: int = 0
     """Packets with more tunnels than are followed, or more layers than are listed."""
     flows: int = 0
+    """flows = live + closed + timed out."""
+    flows_live: int = 0
+    """In the flow table; of a source that is over, those that were there at its end."""
+    flows_closed: int = 0
+    """Over because their TCP connection was closed or reset."""
+    flows_timed_out: int = 0
+    """Over because no packet came for too long."""
     flows_rejected: int = 0
     """Packets not counted to a flow because the table was full."""
     segments: int = 0
     """TCP segments with payload."""
     streams: int = 0
     streams_rejected: int = 0
+    """TCP connections that were not put in order, as there were too many at once."""
     retransmitted: int = 0
     overlapping: int = 0
     out_of_order: int = 0
+    held_over: int = 0
+    """Holes in TCP streams that were given up at a limit, as too much waited behind them."""
     gaps: int = 0
     gap_bytes: int = 0
 

@@ -37,12 +37,12 @@ class Frame(ctypes.Structure):
         ("time", ctypes.c_double),
         ("address", ctypes.c_double),
         *((name, ctypes.c_int32) for name in ("captured", "wire")),
-        *((name, ctypes.c_uint16) for name in ("link", "store")),
-        ("row", ctypes.c_int32),
+        ("link", ctypes.c_uint16),
+        *((name, ctypes.c_uint8) for name in ("store", "layer_count")),
+        *((name, ctypes.c_int32) for name in ("row", "flow")),
         ("ip", ctypes.c_uint8 * 32),
         *((name, ctypes.c_int32) for name in ("seq", "ack", "payload", "payload_captured", "payload_length")),
         ("present", ctypes.c_uint32 * 2),
-        ("layer_count", ctypes.c_int32),
         ("port", ctypes.c_uint16 * 2),
         *((name, ctypes.c_uint8) for name in ("family", "proto", "flags", "has_ports", "has_tcp", "side", "verdict")),
         *((name, ctypes.c_uint8) for name in ("fragment", "reassembled", "tunnels", "too_deep", "resumed")),
@@ -140,6 +140,8 @@ class FrameReader:
 
     def __init__(self, limits: CaptureLimits | None = None) -> None:
         self.decoder = Decoder(limits or CaptureLimits(), frames=True)
+        self.flows: list[Flow] = []
+        """Those that are over."""
 
     def read(self, capture: Path | bytes, *, step: int = 1000) -> list[Seen]:
         """The frames of a file, or of bytes as one."""
@@ -155,6 +157,7 @@ class FrameReader:
                 batch = self.decoder.step(step)
                 done = batch.done
                 frames += read_frames(batch)
+                self.flows += self.decoder.flows_over(batch)
             while not self.decoder.finish().done:
                 pass
         return frames
@@ -168,7 +171,7 @@ def dissect(capture: Path | bytes, limits: CaptureLimits | None = None, *, step:
     reader, result = FrameReader(limits), Dissected()
     try:
         result.frames = reader.read(capture, step=step)
-        result.flows = [flow for each in reader.decoder.flow_records() for flow in each]
+        result.flows = reader.flows + [flow for each in reader.decoder.flow_records() for flow in each]
     finally:
         reader.close()
     result.stats, result.layers = reader.decoder.stats(), reader.decoder.layers()

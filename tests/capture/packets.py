@@ -6,7 +6,8 @@ import socket
 import struct
 import tempfile
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.capture.decoder import Decoder, EventKind, StreamEvent
@@ -94,6 +95,9 @@ def handshake(client_seq: int, server_seq: int, time: float = 0.0) -> list[Recor
     ]
 
 
+COUNTS = ("a_packets", "z_packets", "a_bytes", "z_bytes")
+
+
 @dataclass
 class Decoded:
     """What came out of a capture. `told` is, per stream, ``(kind, direction, data or length)`` in order."""
@@ -137,8 +141,9 @@ def run(
                 while not done:
                     batch = call()
                     done, result.packets = batch.done, result.packets + batch.packets
+                    result.flows += decoder.flows_over(batch)
                     _take(result, decoder, batch.events)
-        result.flows = [flow for each in decoder.flow_records() for flow in each]
+        result.flows += [flow for each in decoder.flow_records() for flow in each]
     finally:
         decoder.close()
     result.stats = decoder.stats()
@@ -154,6 +159,17 @@ def _take(result: Decoded, decoder: Decoder, events: list[StreamEvent]) -> None:
             result.roles[event.stream] = decoder.roles_known(event.stream)
         told = event.data if event.kind == EventKind.DATA else event.length
         result.told[event.stream].append((EventKind(event.kind).name, event.direction, told))
+
+
+def summed(flows: Iterable[Flow]) -> Iterable[Flow]:
+    """One flow for each key: the flows that used it one after the other."""
+    sums: dict[str, Flow] = {}
+    for each in flows:
+        known = sums.setdefault(each.id, each)
+        if known is not each:
+            counts = {name: getattr(known, name) + getattr(each, name) for name in COUNTS}
+            sums[each.id] = replace(known, **counts)
+    return sums.values()
 
 
 def check(result: Decoded) -> None:

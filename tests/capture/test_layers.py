@@ -72,7 +72,7 @@ def test_frames_change_nothing_else(path: Path) -> None:
     with_frames, without = dissect(capture), run(capture)
     assert with_frames.flows == without.flows
     assert with_frames.stats == without.stats
-    rows = {seen.frame.row for seen in with_frames.frames if seen.frame.row}
-    assert len(rows) == len(with_frames.flows)
+    numbers = {seen.frame.flow for seen in with_frames.frames if seen.frame.flow}
+    assert len(numbers) == len(with_frames.flows)
     packets = sum(flow.a_packets + flow.z_packets for flow in with_frames.flows)
     assert packets == sum(1 for seen in with_frames.frames if seen.frame.row)

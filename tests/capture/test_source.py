@@ -76,8 +76,9 @@ def test_pcapng_sections_and_interfaces(tmp_path: Path, order: str) -> None:
     )
     got = run(write(tmp_path, data))
     assert (got.packets, got.stats.decoded, got.stats.malformed) == (6, 5, 1)
-    [flow] = got.flows
-    assert (flow.start, flow.end, flow.a_packets) == (1.0, 1003.0, 5)
+    assert min(flow.start for flow in got.flows) == 1.0
+    assert max(flow.end for flow in got.flows) == 1003.0
+    assert sum(flow.a_packets for flow in got.flows) == 5
 
 
 def test_a_simple_packet_is_cut_at_the_snap_length(tmp_path: Path) -> None:

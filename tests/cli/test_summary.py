@@ -9,6 +9,7 @@ from engine.values.histogram import Recorder
 from engine.values.stats import (
     AsyncStats,
     DecodeStats,
+    DnsStats,
     EngineStats,
     EventStats,
     HookStats,
@@ -16,6 +17,7 @@ from engine.values.stats import (
     MessageStats,
     PluginStats,
     RecordStats,
+    TlsStats,
 )
 
 
@@ -94,11 +96,14 @@ def test_losses_are_told_by_cause() -> None:
             gap_bytes=2_800,
             flows_rejected=5,
             streams_rejected=6,
+            held_over=7,
             too_deep=1,
             fragments_dropped=2,
             fragments_timed_out=3,
         ),
         http=HttpStats(malformed=1, decode_errors=1, bombs=2, write_errors=3),
+        dns=DnsStats(cut=1),
+        tls=TlsStats(oversized=2, cut=3),
         records=RecordStats(dropped=1),
         script_errors=7,
     )
@@ -111,9 +116,13 @@ def test_losses_are_told_by_cause() -> None:
         "4 gaps in TCP streams (2.8 kB)",
         "5 packets past the flow limit",
         "6 TCP streams past the stream limit",
+        "7 holes in TCP streams given up at the limit on bytes out of order",
         "1 connection given up as not HTTP",
         "1 body content that can't be decoded",
         "2 decompressions cut at the limit",
+        "1 DNS message cut short",
+        "2 TLS messages past the limit",
+        "3 certificate chains past the limit",
         "3 file writes failed",
         "1 record dropped",
     ]

@@ -99,16 +99,18 @@ def told_of_packet(packet: bytes, body: str, protocol: str = "Ethernet", *, wire
 
 
 def keys_and_flows(capture: bytes | Path) -> tuple[list[tuple[int, str]], list[Flow]]:
-    """Row and flow key, as a hook sees it, of each packet; and the flow records, row by row."""
+    """Number of the flow and its key, as a hook sees it, of each packet; and the flow records."""
     hook = Hook(counter("T.loginfo(layer:flowkey())", "Ethernet"))
-    rows: list[int] = []
+    numbers: list[int] = []
+    flows: list[Flow] = []
     with batches(capture) as (found, decoder):
         for batch in found:
             frames = (Frame * batch.frame_count).from_address(batch.frames)
-            rows += [each.row for each in frames if "Ethernet" in _names(each)]
+            numbers += [each.flow for each in frames if "Ethernet" in _names(each)]
             hook.feed(batch.frames, batch.frame_count)
-        flows = [flow for each in decoder.flow_records() for flow in each]
-    return list(zip(rows, hook.told(), strict=True)), flows
+            flows += decoder.flows_over(batch)
+        flows += [flow for each in decoder.flow_records() for flow in each]
+    return list(zip(numbers, hook.told(), strict=True)), flows
 
 
 def _names(frame: Frame) -> list[str]:

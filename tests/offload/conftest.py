@@ -12,6 +12,7 @@ import pytest
 from engine.offload import operations as operations_module
 from tests.offload.process_rig import Drive, Driven
 from tests.offload.rig import BYTECODES, HeldOperations, Hold, Rig, running_rig
+from tests.offload.slow_source import MakeSlow, making_slow_sources
 from tests.offload.worker_rig import Exchange, Made
 from tests.processes import nothing_left
 from tests.support import DEADLINE, WorkerKind
@@ -35,6 +36,12 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> HeldOperations:
     held = HeldOperations()
     monkeypatch.setattr(operations_module, "operate", held)
     return held
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSlow]:
+    with making_slow_sources(tmp_path, monkeypatch) as make:
+        yield make
 
 
 @contextmanager

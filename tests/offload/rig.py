@@ -119,6 +119,23 @@ class HeldOperations:
             self._gate(task).set()
 
 
+class LoopWithLooks:
+    """The running loop, whose timers are given to a function instead."""
+
+    def __init__(self, loop: Any, call_later: Callable[..., Any]) -> None:
+        self._loop = loop
+        self._call_later = call_later
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_later(self, seconds: float, fn: Callable[..., Any], *args: Any) -> None:
+        if fn.__name__ == "_look_at_runs":
+            self._call_later(fn, *args)
+        else:
+            self._loop.call_later(seconds, fn, *args)
+
+
 async def turns(count: int = 20) -> None:
     """Let the loop turn: what could start by itself would have been asked to by now."""
     for _ in range(count):
@@ -151,6 +168,7 @@ class Rig:
         name: str = "queue",
         limit: int = 100_000,
         deliver: Callable[[list[Outcome]], None] | None = None,
+        deliver_count: Callable[[int], None] | None = None,
         **fields: Any,
     ) -> TaskQueue:
         """A queue that knows CODES; `fields` are those of `WorkerSetup`."""
@@ -160,6 +178,7 @@ class Rig:
             workers=workers,
             setup=worker_setup(name, **fields),
             deliver=deliver or self.delivered.extend,
+            deliver_count=deliver_count,
             log=lambda *line: self.logged.append(line),
             limit=limit,
             make_worker=WORKERS[self.kind],
@@ -176,9 +195,11 @@ class Rig:
         queue.submit(task)
         return task
 
-    def operation(self, queue: TaskQueue, method: str, source: Any = "", target: Any = "", **fields: Any) -> Task:
+    def operation(
+        self, queue: TaskQueue, method: str, source: Any = "", target: Any = "", lease: int = 0, **fields: Any
+    ) -> Task:
         self._last_id += 1
-        task = Task(self._last_id, 0, method, source=str(source), target=str(target), **fields)
+        task = Task(self._last_id, lease, method, source=str(source), target=str(target), **fields)
         queue.submit(task)
         return task
 

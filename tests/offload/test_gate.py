@@ -268,7 +268,7 @@ async def test_a_thread_that_will_not_end_is_said_and_left_behind(
                 await rig.gate.close()
             assert rig.gate.stats().stuck_threads == 1
         assert [record.getMessage() for record in caplog.records] == [
-            "script.lua: 1 worker thread(s) still run a task and are left behind"
+            "script.lua: 1 thread(s) still run a task and are left behind"
         ]
         slow.release()
 

@@ -53,6 +53,18 @@ class Locks(RuleBasedStateMachine):
         assert self.woken == self.waiting
         self.waiting.clear()
 
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def narrow(self, data: st.DataObject) -> None:
+        """A holder keeps some of its paths; alone with them, it is not asked, and nobody waits."""
+        holder = data.draw(st.sampled_from(sorted(self.held)))
+        reads, writes = (tuple(path for path in paths if data.draw(st.booleans())) for paths in self.held[holder])
+        self.woken.clear()
+        self.held[holder] = reads, writes
+        self.locks.narrow(holder, lambda: (reads, writes))
+        assert self.woken == self.waiting
+        self.waiting.clear()
+
     @rule()
     def count_held(self) -> None:
         assert self.locks.held == len({path for reads, writes in self.held.values() for path in (*reads, *writes)})
@@ -95,6 +107,30 @@ def test_a_holder_is_asked_when_another_comes_and_once() -> None:
     assert asked == [1]
     locks.release("first")
     assert locks.acquire("same", writing("a"), never)
+
+
+def test_a_holder_that_is_alone_is_not_asked_when_it_keeps_some_of_its_paths() -> None:
+    locks = PathLocks()
+    assert locks.acquire("alone", not_asked, never)
+    locks.narrow("alone", writing("b"))
+    assert locks.acquire("other", writing("a"), never)
+    assert not locks.acquire("same", writing("b"), lambda: None)
+    locks.release("alone")
+    assert locks.acquire("same", writing("b"), never)
+
+
+def test_a_waiter_gets_a_path_that_a_holder_does_not_keep() -> None:
+    locks, got = PathLocks(), []
+    assert locks.acquire(1, lambda: (("c",), ("a", "b")), never)
+    assert not locks.acquire(2, writing("a"), lambda: got.append(locks.acquire(2, writing("a"), never)))
+    locks.narrow(1, lambda: (("c",), ("b",)))
+    assert got == [True]
+    locks.narrow(1, lambda: (("c", "b"), ()))
+    assert locks.acquire(3, lambda: (("b", "c"), ()), never)
+    assert not locks.acquire(4, writing("c"), lambda: None)
+    for holder in (1, 2, 3):
+        locks.release(holder)
+    assert locks.held == 0
 
 
 def test_a_waiter_that_waits_again_is_woken_by_the_next_release_only() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.offload import Status, operations
-from tests.offload.rig import ECHO, WAIT, HeldOperations, Hold, Rig, contents, turns
+from tests.offload.rig import ECHO, WAIT, HeldOperations, Hold, LoopWithLooks, Rig, contents, turns
 from tests.support import eventually
 
 MakeHold = Callable[[], Hold]
@@ -143,23 +142,6 @@ async def test_one_run_does_operations_until_it_turns_out_to_be_slow(
     assert looks == []
     operations.let_go(*tasks[9:])
     await rig.settled()
-
-
-class LoopWithLooks:
-    """The running loop, whose timers are given to a function instead."""
-
-    def __init__(self, loop: Any, call_later: Callable[..., Any]) -> None:
-        self._loop = loop
-        self._call_later = call_later
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-    def call_later(self, seconds: float, fn: Callable[..., Any], *args: Any) -> None:
-        if fn.__name__ == "_look_at_runs":
-            self._call_later(fn, *args)
-        else:
-            self._loop.call_later(seconds, fn, *args)
 
 
 async def test_readers_of_one_path_run_together(rig: Rig, operations: HeldOperations) -> None:

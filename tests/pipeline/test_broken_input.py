@@ -207,7 +207,7 @@ async def test_a_script_that_fails_in_every_hook_disturbs_nobody(made: Synthesis
             if BLOCKS[block].side == "backend":
                 await engine.flush(window())
                 await eventually(lambda: "onmetronome" in {hook.name for hook in failing_stats(engine).hooks})
-            counts = failing_stats(engine)
+    counts = failing_stats(engine)
     failed = {each.name for each in counts.hooks if each.errors}
     assert failed >= BLOCKS[block].hooks | {"onmessage"}
     assert all(each.errors == each.calls for each in counts.hooks if each.name in failed)

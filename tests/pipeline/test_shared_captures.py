@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from engine import Config, EngineStats
+from tests.capture.packets import summed
 from tests.scripts import Collector, assert_counts_close, files_below, on_file_hash, run_capture, write
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -104,7 +105,7 @@ def test_its_flows(name: str, reading: Reading) -> None:
             (each.a_ip, each.a_port, each.a_packets, each.a_bytes),
             (each.z_ip, each.z_port, each.z_packets, each.z_bytes),
         )
-        for each in reading.collector.of("flow")
+        for each in summed(reading.collector.of("flow"))
     )
     assert found == rows(reading.known["flows"])
 

@@ -250,7 +250,7 @@ async def test_a_replay_can_be_left_while_it_waits(tmp_path: Path, cancel: bool)
             else:
                 engine.end_source()
                 await job
-                assert len(collector.of("flow")) == 1
+                assert len(collector.of("flow")) == 2
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("inf"), float("nan"), True, "2"])

@@ -33,7 +33,7 @@ def adapters() -> dict[str, set[str]]:
 
 
 def test_every_hook_has_an_adapter_and_every_adapter_a_hook() -> None:
-    """Those of packets are fed as they are (feed.lua), and those of a flush run in batches (flushkeys.lua, flushitems.lua)."""
+    """Those of packets are fed as they are (feed.lua), those of a flush in batches (flushkeys.lua, flushitems.lua)."""
     plain = {block.name: set(block.hooks) - BATCHED[block.name] for block in BLOCK_LIST if not block.packets}
     assert adapters() == plain
 

@@ -36,7 +36,7 @@ return function(kept, packet)
   end
   copy_frame(packet, kept)
   dissect(memory.at(kept.address, kept.captured), from, captured, wire, packet)
-  packet.row, packet.resumed = 0, 1
+  packet.row, packet.flow, packet.resumed = 0, 0, 1
   copy_frame(kept, packet)
   packet.resumed, packet.store = 0, 0   -- no dissector sets these: the next packet would have them
 end
