@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ import pytest
 
 from engine import Capture, Config, Engine, Script
 from engine.capture.synth import Synthesis, synthesize
-from engine.values.records import Alert, Record, Resource, Tls
+from engine.values.records import Alert, Flow, Record, Resource, Tls, TrackedFlow
 from engine.values.records import Counter as Counted
+from engine.values.windows import CounterGroup, GroupWindow, Meter, MeterType, Window
 from tests.capture.packets import pcap, udp
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "pcap"
+HOSTS, USER_ALERTS = "{4CD742B1-C1CA-4708-BE78-0FCA2EB01A86}", "{B5F1DECB-51D5-4395-B71B-6FA730B772D9}"
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
@@ -156,6 +159,71 @@ async def test_my_protocol(synthesis: Synthesis) -> None:
     assert calls["onpacket"] == sum(sums.values()) > 0
     assert {key.split()[0] for key in sums} <= {"GET", "HEAD", "POST", "PUT"}
     assert not any("none" in key for key in sums)
+
+
+async def test_busy_keys() -> None:
+    group = CounterGroup(HOSTS, "Hosts", "", (Meter(0, MeterType.RATE_COUNTER, "Total"),))
+    values = {"SYS:GROUP_TOTALS": (3e6,), "0A.00.00.01": (2e6,), "0A.00.00.02": (1e6,), "0A.00.00.03": (0.0,)}
+    async with Engine(scripts=[SCRIPTS / "busy_keys.lua"]) as engine:
+        alerts, kept = engine.subscribe("alert"), []
+        engine.on_kept(kept.append)
+        await engine.flush(Window(0, 0.0, 60.0, (GroupWindow(group, values, {}),)))
+    assert [each.message async for each in alerts if isinstance(each, Alert)] == [
+        "0A.00.00.01: 2000000 is over 1000000"
+    ]
+    assert list(kept[0].groups[0].values) == ["SYS:GROUP_TOTALS", "0A.00.00.01", "0A.00.00.02"]
+
+
+async def test_tag_flows(synthesis: Synthesis) -> None:
+    _, records = await run("tag_flows.lua", synthesis.path, "", "flow")
+    flows = [each for each in records if isinstance(each, Flow)]
+    assert len(flows) == synthesis.connections
+    for flow in flows:
+        assert flow.tags == ("large" if flow.a_bytes + flow.z_bytes > 1e6 else "")
+    assert any(flow.tags for flow in flows)
+
+
+async def test_plain_uris(synthesis: Synthesis) -> None:
+    engine, records = await run("plain_uris.lua", synthesis.path, "", "resource")
+    uris = [each.uri for each in records if isinstance(each, Resource)]
+    assert uris
+    assert not any("?" in uri or uri.endswith(".png") for uri in uris)
+    assert engine.stats.flush.kept == len(uris)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared captures are not there")
+async def test_certificate_names() -> None:
+    _, records = await run("certificate_names.lua", SHARED / "trisul-tutorial1.pcap", "", "resource")
+    assert "github.com" in {each.uri for each in records if isinstance(each, Resource)}
+
+
+async def test_alert_once(capfd: pytest.CaptureFixture[str]) -> None:
+    body = "for n = 1, 5 do engine:add_alert(T.group, nil, 'sig' .. n % 2, 1, 'm') end"
+    source = f"T.group = '{USER_ALERTS}' TrisulPlugin = {{ id = {{ name = 's' }}, event_monitor = {{ "
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "source.lua"
+        path.write_text(source + f"onevent = function(engine) {body} end }} }}")
+        async with Engine(scripts=[SCRIPTS / "alert_once.lua", path]) as engine:
+            alerts = engine.subscribe("alert")
+            await engine.emit("t", "x")
+    assert [each.sigid async for each in alerts if isinstance(each, Alert)] == ["sig1", "sig0"]
+    assert "3 repeated alerts left out" in capfd.readouterr().out
+
+
+async def test_heartbeat(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    capture = tmp_path / "x.pcap"
+    capture.write_bytes(pcap([(59.0 + n, udp(("10.9.9.9", 4000), ("10.0.0.5", 54), b"x")) for n in range(70)]))
+    await run("heartbeat.lua", capture, "")
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in lines[-2:]] == ["00:02:00: 60 seconds", "00:02:08: 8 seconds"]
+
+
+async def test_top_uploads(synthesis: Synthesis) -> None:
+    _, records = await run("top_uploads.lua", synthesis.path, "", "flow", "tracked_flow")
+    sent = [flow.a_bytes for flow in records if isinstance(flow, Flow) and flow.a_bytes > flow.z_bytes]
+    tracked = [each for each in records if isinstance(each, TrackedFlow)]
+    assert [each.metric for each in tracked] == sorted(sent, reverse=True)[:20]
+    assert {each.tracker for each in tracked} == {"Uploads"}
 
 
 def test_orders_service_prints_the_alert(tmp_path: Path) -> None:

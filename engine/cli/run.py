@@ -6,6 +6,7 @@ import math
 import os
 import stat
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -79,6 +80,9 @@ def run(
     store_mb: Annotated[
         int, typer.Option("--store-size", metavar="MB", min=1, help="Begin another file after so many MB.")
     ] = 100,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Reload backend blocks of scripts that change while this runs.")
+    ] = False,
     no_uvloop: Annotated[bool, typer.Option("--no-uvloop", help="Use the event loop of Python.")] = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show INFO lines and tracebacks; -vv: DEBUG, too.")
@@ -98,6 +102,8 @@ def run(
     """
     scripts, captures = _sort(paths, captures or [])
     _check(scripts, captures, records)
+    if watch and find_spec("watchfiles") is None:
+        refuse("--watch needs the package watchfiles: pip install 'offpath[watch]'")
     if not math.isfinite(drain):
         refuse(f"--drain must be a number of seconds, not {drain}")
 
@@ -123,7 +129,9 @@ def run(
             store_mb=store_mb,
         )
         code = execute(
-            RunPlan(tuple(scripts), source, config, records=records, uvloop=not no_uvloop, verbosity=verbose)
+            RunPlan(
+                tuple(scripts), source, config, records=records, uvloop=not no_uvloop, verbosity=verbose, watch=watch
+            )
         )
     except EngineError as exc:
         refuse(str(exc))

@@ -18,6 +18,7 @@ import typer
 
 from engine import Config, Engine, EngineError, Script
 from engine.capture.compression import HEAD_BYTES, compression_of
+from engine.cli.reload import watch_scripts
 from engine.cli.signals import Interrupts
 from engine.cli.summary import summary_lines
 from engine.cli.terminal import Display, ScriptOutput
@@ -42,6 +43,8 @@ class RunPlan:
     records: Path | None = None
     uvloop: bool = True
     verbosity: int = 0
+    watch: bool = False
+    """Reload backend blocks of scripts that change."""
 
 
 def execute(plan: RunPlan) -> int:
@@ -120,6 +123,8 @@ class SourceRun:
         """Leaving this cancelled abandons the tasks that are left; they had their time."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch, engine)
+            if self._plan.watch:
+                group.start_soon(watch_scripts, engine, self._plan.scripts)
             self._began = time.perf_counter()
             with self._source:
                 try:

@@ -224,7 +224,7 @@ class _KeyPack:
         """Put the values in place that hooks gave to keys that are kept."""
         for at, (key, _) in enumerate(self.batch):
             if self.changes[at] and self.votes[at]:
-                kept.override(key, tuple(self.values[at * self.meters : (at + 1) * self.meters]))
+                kept.override(key, self.values[at * self.meters : (at + 1) * self.meters])
 
 
 def _changes(flat: Sequence[Any]) -> dict[int, dict[str, Any]]:

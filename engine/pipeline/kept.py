@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
 _SHARDS = 64
@@ -27,14 +28,15 @@ class Kept(Mapping[str, Values]):
 
     def override(self, key: str, values: Values) -> None:
         """Give a key other values."""
-        self._changes[hash(key) % _SHARDS][key] = values
+        # Tuples would be looked at by Python's collector, which holds the loop for long when there are a million.
+        self._changes[hash(key) % _SHARDS][key] = array("d", values)
         self.overridden += 1
 
     def __getitem__(self, key: str) -> Values:
         values = self._changes[hash(key) % _SHARDS].get(key, self._values[key])
         if values is None:
             raise KeyError(key)
-        return values
+        return tuple(values) if isinstance(values, array) else values
 
     def __iter__(self) -> Iterator[str]:
         changes = self._changes

@@ -101,7 +101,8 @@ async def test_groups_without_a_vote_go_out_at_once(tmp_path: Path) -> None:
 
 
 async def test_what_hooks_change_reaches_the_record_and_the_next_script(tmp_path: Path) -> None:
-    change = "local _, alert = ... alert:set_priority(1) alert:set_message('new') alert:set_extra_message('more') return true"
+    set_all = "alert:set_priority(1) alert:set_message('new') alert:set_extra_message('more')"
+    change = f"local _, alert = ... {set_all} return true"
     scripts = {
         "a.lua": alert_monitor({"flushfilter": change}),
         "b.lua": alert_monitor(
