@@ -156,6 +156,9 @@ def _losses(stats: EngineStats) -> list[str]:
         (tasks.late_results, "async result", " too late"),
         (stats.records.dropped, "record", " dropped"),
         (stats.store.lost, "packet", " not stored: writing failed"),
+        (stats.flush.dropped, "window", " that no script was asked about"),
+        (stats.flush.unvoted, "item", " past the limit on what waits for a flush"),
+        (stats.flush.updates_dropped, "counter update", " past the limit on keys in a second"),
         (stats.flow_updates_dropped, "flow update", " past the limits"),
     )
     return [f"{counted(number, noun)}{rest}" for number, noun, rest in causes if number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from engine.pipeline.flush import Flusher
 from engine.pipeline.flush_slices import Slices
@@ -126,4 +127,4 @@ class SlowPath:
 
     def stats(self) -> FlushStats:
         """Counts at this moment."""
-        return self.flusher.stats(self.held)
+        return replace(self.flusher.stats(self.held), updates_dropped=self.updates.dropped)

@@ -257,6 +257,8 @@ class FlushStats:
     rejected: int = 0
     unvoted: int = 0
     """Items that no script was asked about, as too many waited for a flush."""
+    updates_dropped: int = 0
+    """Updates of counters that `onupdate` did not see, as too many keys had some in a second."""
 
 
 @dataclass(frozen=True, slots=True)
