@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from engine.sinks.store import WindowStore
 from engine.sinks.writer import WriterSink
@@ -20,6 +21,8 @@ class SqliteSink(WriterSink):
 
     The file can be read at all times, by any number of readers. One writer has it at a time.
     """
+
+    asks_for: ClassVar = frozenset({"document"})
 
     def __init__(self, path: str | Path, *, source: str = "") -> None:
         """Opens or makes the file. Raises `SinkError` when that fails, and for a file of a newer version."""
