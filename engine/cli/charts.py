@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from xml.sax.saxutils import escape
 
 from engine.cli.drawing import (
-    BOLD_GLYPH,
     MARGIN,
     TEXT,
     WIDTH,
@@ -26,6 +25,7 @@ from engine.cli.drawing import (
 _PLOT = 170  # height between the axes of a line
 _ABOVE, _BELOW = 34, 48  # the title of a panel; the times
 _BAR, _GAP = 18, 7
+_KEY_GLYPH = 0.72  # keys may be capitals and digits only, and are bold
 _LABEL = 44  # characters of a key that are shown
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -56,8 +56,11 @@ class Bars:
 def lines_svg(chart: Lines) -> str:
     """The panels, one below the other, as an SVG document."""
     body, top = head(chart.title, f"{_moment(chart.times[0])} to {_moment(chart.times[-1])} UTC")
-    for name, values in chart.panels:
-        body += _panel(name, chart.times, values, top)
+    scales = [linear_scale(max(*_seen(values), 0.0, 1e-9), _PLOT, 0.0, most=4) for _, values in chart.panels]
+    ticks = [number(tick) for scale in scales for tick in scale.ticks()]
+    left = MARGIN + max(text_width(tick, TEXT) for tick in ticks) + 10
+    for (name, values), scale in zip(chart.panels, scales, strict=True):
+        body += _panel(name, chart.times, values, replace(scale, left=top + _ABOVE + _PLOT, right=top + _ABOVE), left)
         top += _ABOVE + _PLOT + _BELOW
     told = "; ".join(
         f"{name}: {number(min(seen))} to {number(max(seen))}"
@@ -67,12 +70,12 @@ def lines_svg(chart: Lines) -> str:
     return document(chart.title, told, body, top + 8)
 
 
-def _panel(name: str, times: Sequence[float], values: Sequence[float | None], top: float) -> Iterator[str]:
-    upper, lower = top + _ABOVE, top + _ABOVE + _PLOT
-    high = linear_scale(max(*_seen(values), 0.0, 1e-9), lower, upper, most=4)
-    left = MARGIN + max(text_width(number(tick), TEXT) for tick in high.ticks()) + 10
+def _panel(
+    name: str, times: Sequence[float], values: Sequence[float | None], high: Scale, left: float
+) -> Iterator[str]:
+    lower, upper = high.left, high.right
     right = WIDTH - MARGIN
-    yield text_at(MARGIN, top + 20, name, TEXT, 'font-weight="600"')
+    yield text_at(MARGIN, upper - _ABOVE + 20, name, TEXT, 'font-weight="600"')
     for tick in high.ticks():
         y = high.place(tick)
         yield f'<line class="grid" x1="{left:.1f}" y1="{y:.1f}" x2="{right:.1f}" y2="{y:.1f}"/>'
@@ -103,7 +106,7 @@ def bars_svg(chart: Bars) -> str:
     """Horizontal bars as an SVG document."""
     names = [_short(name) for name, _ in chart.items]
     body, top = head(chart.title, chart.axis)
-    left = MARGIN + max(text_width(name, TEXT, BOLD_GLYPH) for name in names) + 12
+    left = MARGIN + max(text_width(name, TEXT, _KEY_GLYPH) for name in names) + 12
     right = WIDTH - MARGIN - max(text_width(number(value), TEXT) for _, value in chart.items) - 10
     scale = linear_scale(max(*(value for _, value in chart.items), 0.0, 1e-9), left, right)
     top += 12

@@ -168,8 +168,9 @@ def open_to_read(path: str | Path) -> sqlite3.Connection:
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
     uri = path.absolute().as_uri()
-    db = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    db = sqlite3.connect(f"{uri}?mode=rw", uri=True)  # else the reader that is last leaves its log behind
     with suppress(sqlite3.OperationalError):
+        db.execute("PRAGMA query_only = ON")
         db.execute("PRAGMA user_version").fetchone()
         return db
     db.close()

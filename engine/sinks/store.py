@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -179,6 +180,8 @@ class WindowStore:
         for each in records if self._window is None else ():
             if each.kind in TIME_COLUMN:
                 time = getattr(each, TIME_COLUMN[each.kind])
+                if not math.isfinite(time):
+                    continue
                 start, end = self._span or (time, time)
                 self._span = (min(start, time), max(end, getattr(each, "end", time)))
 
