@@ -55,6 +55,12 @@ def run(
     records: Annotated[
         Path | None, typer.Option("--records", metavar="OUT.jsonl", help="Write every record here, one JSON a line.")
     ] = None,
+    db: Annotated[
+        Path | None, typer.Option("--db", metavar="FILE", help="Store windows and records here, for offpath query.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="DIR", help="Write windows and records as Parquet files here.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Worker threads per plugin that asks for no number.")
     ] = None,
@@ -98,6 +104,7 @@ def run(
     """
     scripts, captures = _sort(paths, captures or [])
     _check(scripts, captures, records)
+    _check(scripts, captures, db)
     if not math.isfinite(drain):
         refuse(f"--drain must be a number of seconds, not {drain}")
 
@@ -123,7 +130,16 @@ def run(
             store_mb=store_mb,
         )
         code = execute(
-            RunPlan(tuple(scripts), source, config, records=records, uvloop=not no_uvloop, verbosity=verbose)
+            RunPlan(
+                tuple(scripts),
+                source,
+                config,
+                records=records,
+                db=db,
+                parquet=parquet,
+                uvloop=not no_uvloop,
+                verbosity=verbose,
+            )
         )
     except EngineError as exc:
         refuse(str(exc))
