@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo test check fix bench fuzz clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,9 @@ fix: $(STAMP)           ## format and mend what can be mended mechanically
 
 bench: $(STAMP)         ## every benchmark, side by side with its peers
 	$(BIN)/python -m benchmarks all
+
+fuzz: $(STAMP)          ## broken packets for all that reads packets, ten minutes; `pip install atheris` makes it better
+	$(BIN)/python -m tests.fuzz --minutes 10
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

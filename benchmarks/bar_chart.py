@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from benchmarks.drawing import (
+from benchmarks.harness import Column, Spread
+from engine.cli.drawing import (
     BOLD_GLYPH,
     COLOURS,
     MARGIN,
@@ -19,12 +20,11 @@ from benchmarks.drawing import (
     Scale,
     document,
     head,
+    number,
     scale_for,
     text_at,
     text_width,
 )
-from benchmarks.harness import Column, Spread
-from benchmarks.table import number
 
 _BAR, _GAP, _GROUP_GAP = 18, 5, 22
 

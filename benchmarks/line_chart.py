@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.drawing import MARGIN, TEXT, WIDTH, Scale, document, head, linear_scale, text_at, text_width
-from benchmarks.table import number
+from engine.cli.drawing import MARGIN, TEXT, WIDTH, Scale, document, head, linear_scale, number, text_at, text_width
 
 _ACROSS = 2
 _GAP = 36  # between panels

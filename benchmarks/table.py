@@ -5,18 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.harness import Benchmark, Ratio, Report, Spread
-
-
-def number(value: float) -> str:
-    """Three digits that count, more when they are before the point: ``0.052``, ``8.14``, ``91.6``, ``12,345``."""
-    size = abs(value)
-    if size >= 99.95 or value == int(value):
-        return f"{value:,.0f}"
-    if size >= 9.995:
-        return f"{value:.1f}"
-    if size >= 0.9995:
-        return f"{value:.2f}"
-    return f"{value:.3g}"
+from engine.cli.drawing import number
 
 
 def spread(values: Spread) -> str:

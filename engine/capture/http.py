@@ -265,7 +265,7 @@ class HttpConnection:
         start = classify(data, position)
         if start is not Start.OPEN and start is not (Start.REQUEST if side.is_request else Start.RESPONSE):
             self._lose(side)
-            return position
+            return position + 1  # the search does not come back to what is none
         if size - position >= self._header_bytes:
             self._lose(side)
         else:

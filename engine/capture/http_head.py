@@ -24,13 +24,13 @@ _STATUS_LINE = rb"HTTP/1\.[0-9] +([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n"
 
 # A message that begins right here. The prefix patterns say whether more bytes could still make it one.
 # One blank only in front of the URI: two repeats side by side would let a line of blanks take quadratic time.
-_REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]{1,31}) ([^\r\n]+) HTTP/1\.[0-9][ \t]*\r?\n")
-_REQUEST_PREFIX = re.compile(rb"[A-Z][A-Z_-]{0,31}(?: [^\x00-\x1f\x7f]*\r?)?\Z")
+_REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]{1,31}) ([^\x00-\x1f\x7f]+) HTTP/1\.[0-9][ \t]*\r?\n")
+_REQUEST_PREFIX = re.compile(rb"[A-Z][A-Z_-]{0,31}(?: [^\x00-\x1f\x7f]*+(?:\t[ \t]*+)?\r?)?\Z")
 _RESPONSE_LINE = re.compile(_STATUS_LINE)
 _RESPONSE_PREFIX = re.compile(rb"HTTP/1\.[0-9][^\r\n]*\r?\Z")
 
 # A message that begins anywhere: stricter, the line behind the start line must fit as well.
-_LOST_REQUEST = re.compile(rb"(?:" + _METHODS + rb") [^\s]+ \Z")
+_LOST_REQUEST = re.compile(rb"(?:" + _METHODS + rb") [^\x00-\x20\x7f]+ \Z")
 _LOST_REQUEST_REST = re.compile(rb"HTTP/1\.[0-9]\r?\n" + _NEXT_LINE)
 _LOST_RESPONSE = re.compile(_STATUS_LINE + _NEXT_LINE)
 _ANCHOR = b"HTTP/1."

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from engine.cli.query import query
 from engine.cli.run import run
 from engine.cli.synth import synth
 
@@ -80,6 +81,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", cls=RunCommand)(run)
+app.command("query")(query)
 app.command("synth")(synth)
 
 

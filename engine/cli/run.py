@@ -56,6 +56,12 @@ def run(
     records: Annotated[
         Path | None, typer.Option("--records", metavar="OUT.jsonl", help="Write every record here, one JSON a line.")
     ] = None,
+    db: Annotated[
+        Path | None, typer.Option("--db", metavar="FILE", help="Store windows and records here, for offpath query.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="DIR", help="Write windows and records as Parquet files here.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Worker threads per plugin that asks for no number.")
     ] = None,
@@ -102,6 +108,7 @@ def run(
     """
     scripts, captures = _sort(paths, captures or [])
     _check(scripts, captures, records)
+    _check(scripts, captures, db)
     if watch and find_spec("watchfiles") is None:
         refuse("--watch needs the package watchfiles: pip install 'offpath[watch]'")
     if not math.isfinite(drain):
@@ -130,7 +137,15 @@ def run(
         )
         code = execute(
             RunPlan(
-                tuple(scripts), source, config, records=records, uvloop=not no_uvloop, verbosity=verbose, watch=watch
+                tuple(scripts),
+                source,
+                config,
+                records=records,
+                db=db,
+                parquet=parquet,
+                uvloop=not no_uvloop,
+                verbosity=verbose,
+                watch=watch,
             )
         )
     except EngineError as exc:

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,11 @@ import typer
 
 from engine import Config, Engine, EngineError, Script
 from engine.capture.compression import HEAD_BYTES, compression_of
+from engine.cli.outputs import OutputSink, close_now, identity, open_sinks
 from engine.cli.reload import watch_scripts
 from engine.cli.signals import Interrupts
 from engine.cli.summary import summary_lines
 from engine.cli.terminal import Display, ScriptOutput
-from engine.sinks.jsonl import JsonLinesSink
 from engine.sources import Capture, Captures, Live, Pipe, Replay
 from engine.values.errors import CaptureError, SinkError
 from engine.values.sources import Source, name_of
@@ -41,6 +41,8 @@ class RunPlan:
     """None: an inputfilter of the scripts is the source."""
     config: Config
     records: Path | None = None
+    db: Path | None = None
+    parquet: Path | None = None
     uvloop: bool = True
     verbosity: int = 0
     watch: bool = False
@@ -53,8 +55,9 @@ def execute(plan: RunPlan) -> int:
     Does not return when worker threads are stuck: then the process ends here, after everything was written.
     """
     gc.freeze()  # what was imported stays: a full collection would hold the loop for 10 ms to find that out
-    sink = JsonLinesSink(plan.records) if plan.records is not None else None
-    run = SourceRun(plan, sink)
+    source = identity(plan.source, plan.scripts)
+    sinks = open_sinks(records=plan.records, db=plan.db, parquet=plan.parquet, source=source)
+    run = SourceRun(plan, sinks)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(plan.uvloop)) as runner:
             with run.display:
@@ -64,17 +67,16 @@ def execute(plan: RunPlan) -> int:
             if run.stats.tasks.stuck_threads:
                 _leave_stuck(run.stats.tasks.stuck_threads, code)
     finally:
-        if sink is not None:
-            sink.close_now()
+        close_now(sinks)
     return code
 
 
 class SourceRun:
     """One run of the command."""
 
-    def __init__(self, plan: RunPlan, sink: JsonLinesSink | None) -> None:
+    def __init__(self, plan: RunPlan, sinks: Sequence[OutputSink]) -> None:
         self._plan = plan
-        self._sink = sink
+        self._sinks = sinks
         self._chosen = source = plan.source
         self.display = Display(_title(source), _read_size(source), verbosity=plan.verbosity)
         self.stats = EngineStats()
@@ -91,8 +93,7 @@ class SourceRun:
         """From loading to the last record. Raises the `EngineError` that ended it."""
         self._source = anyio.CancelScope()
         self._life = anyio.CancelScope()
-        sinks = [self._sink] if self._sink else []
-        self._engine = engine = Engine(self._plan.scripts, config=self._plan.config, sinks=sinks)
+        self._engine = engine = Engine(self._plan.scripts, config=self._plan.config, sinks=self._sinks)
         with Interrupts(self._stop, self._life.cancel, self._leave) as interrupts:
             try:
                 with self._life:
@@ -202,8 +203,7 @@ class SourceRun:
         self.display.give_up()
         os.write(2, b"left at once: work that was under way is lost\n")
         self._engine.discard_files()
-        if self._sink is not None:
-            self._sink.close_now()
+        close_now(self._sinks)
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -24,7 +24,7 @@ typedef struct { uint64_t mutex[8]; volatile double begun; volatile int32_t next
 ]])
 
 -- statx(2), which has the same layout everywhere.
-local AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = -100, 0x100, 0x1000
+local AT_FDCWD, AT_SYMLINK_NOFOLLOW = -100, 0x100
 local TYPE_MODE_SIZE = 0x203
 local FORMAT, REGULAR, PERMISSIONS = 0xF000, 0x8000, 0xFFF
 
@@ -47,18 +47,19 @@ function M.new(place, prefix, small, reading, writing, absent)
     return bit.band(status.mode, PERMISSIONS)
   end
 
-  -- Reads a whole file: how many bytes; nil when it is not one of those that are copied here.
+  -- Reads a whole file: how many bytes; nil when it is not one of those that are copied here. What it is, is asked by name:
+  -- to open a pipe and to close it again would end what is written to it.
   local function read_all(source)
+    if C.offpath_statx(AT_FDCWD, source, 0, TYPE_MODE_SIZE, status) ~= 0 then return nil end
+    if bit.band(status.mode, FORMAT) ~= REGULAR then return nil end
+    local size = tonumber(status.size)
+    if size == 0 or size > small then return nil end
     local from = C.offpath_open(source, reading, 0)
     if from < 0 then return nil end
-    local size
-    if C.offpath_statx(from, "", AT_EMPTY_PATH, TYPE_MODE_SIZE, status) == 0 and bit.band(status.mode, FORMAT) == REGULAR then
-      size = tonumber(status.size)
-      -- One that has another size when it is read is no plain file: those of procfs have size 0.
-      if size == 0 or size > small or C.offpath_read(from, bytes, size + 1) ~= size then size = nil end
-    end
+    -- One that has another size when it is read is no plain file: those of procfs have size 0.
+    local whole = C.offpath_read(from, bytes, size + 1) == size
     C.offpath_close(from)
-    return size
+    return whole and size or nil
   end
 
   local function write_all(path, size, mode)

@@ -16,7 +16,10 @@ from engine.values.stats import RecordStats
 
 
 class Sink(Protocol):
-    """Takes every record of an engine. `flush` is awaited between slices of work: a slow sink slows the source."""
+    """Takes every record of an engine. `flush` is awaited between slices of work: a slow sink slows the source.
+
+    A sink with an attribute `asks_for`, a set of kinds, gets those as well that are made on request only: documents.
+    """
 
     def write(self, record: Record) -> None:
         """Take one record; must not block."""
@@ -85,6 +88,7 @@ class RecordBus:
         self._subscriptions: list[Subscription] = []
         self.kinds = set(RECORD_TYPES) if self._sinks else set[str]()
         """Kinds of which someone takes the records, kept up to date: others need not be made."""
+        self._asked = frozenset[str]().union(*(getattr(each, "asks_for", ()) for each in self._sinks))
         self._made = self._delivered = self._dropped = 0
 
     def subscribe(self, kinds: Iterable[str], limit: int) -> Subscription:
@@ -103,8 +107,8 @@ class RecordBus:
         return kind in self.kinds
 
     def subscribed(self, kind: str) -> bool:
-        """Whether there is a subscription to records of a kind: for what is too much to be made for every sink."""
-        return any(kind in each.kinds for each in self._subscriptions)
+        """Whether a subscription, or a sink that says so, asks for a kind: for what is too much for every sink."""
+        return kind in self._asked or any(kind in each.kinds for each in self._subscriptions)
 
     def publish(self, record: Record) -> None:
         """Hand a record to all who want it."""

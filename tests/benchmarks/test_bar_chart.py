@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.bar_chart import Bar, Chart, Group, svg
-from benchmarks.drawing import scale_for
+from engine.cli.drawing import scale_for
 
 SVG = "{http://www.w3.org/2000/svg}"
 _GLYPH = 0.55  # of the font size: an average letter

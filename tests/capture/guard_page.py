@@ -56,7 +56,8 @@ local function try(captured, wire)
   tries = tries + 1
   memory.start_batch()
   packet.time, packet.address = record.time, guard_address - captured
-  check(dissect(guard - captured, captured, wire, record.link, packet))
+  packet.verdict = dissect(guard - captured, captured, wire, record.link, packet)
+  check(packet.verdict)
 end
 
 local function at_every_length(source)
@@ -99,6 +100,15 @@ function M.run(address, bytes, is_pcapng, first, swapped, ticks, link, rounds)
   end
 end
 
+-- One packet, whose bytes lie before the guard already. Returns its verdict, and its layers as text.
+function M.one(captured, wire, link, time)
+  record.time, record.link = time, link
+  try(captured, wire)
+  local seen = {}
+  for i = 0, packet.layer_count - 1 do seen[i + 1] = packet.layer[i].protocol end
+  return packet.verdict, table.concat(seen, ".")
+end
+
 function M.overrun()
   return guard[0]
 end
@@ -117,28 +127,34 @@ class GuardedRoom:
         if libc.mprotect(ctypes.c_void_p(self.guard), ctypes.c_size_t(mmap.PAGESIZE), PROT_NONE):
             raise OSError(ctypes.get_errno(), "mprotect")
 
+    def put(self, data: bytes) -> int:
+        """Have bytes end before the page; their address."""
+        address = self.guard - len(data)
+        ctypes.memmove(address, data, len(data))
+        return address
 
-def load(guard: int) -> tuple[LuaFunction, LuaFunction]:
-    """The driver's `run` and `overrun`."""
+
+def load(guard: int) -> dict[str, LuaFunction]:
+    """The driver's `run`, `one` and `overrun`."""
     state = LuaState()
     state.add_modules("capture", Path(__file__).parents[2] / "engine" / "capture")
     state.add_modules("offpath", Path(lua_api.__file__).parent)
     driver = state.compile(DRIVER, "guard_page")(guard, ROOM)
-    return driver[b"run"], driver[b"overrun"]
+    return {name: driver[name.encode()] for name in ("run", "one", "overrun")}
 
 
 def main(args: list[str]) -> int:
     room = GuardedRoom()
-    run, overrun = load(room.guard)
+    driver = load(room.guard)
     if args == ["--overrun"]:
-        return int(overrun())
+        return int(driver["overrun"]())
     packets, tries = 0, 0
     for path in args:
         with open_capture(path) as capture:
             fmt = capture.format
             swapped = fmt.big_endian is (sys.byteorder == "little")
             head = (capture.address, capture.size, fmt.name == "pcapng", fmt.records, swapped)
-            more, tries = run(*head, fmt.ticks, fmt.link_type, 100)
+            more, tries = driver["run"](*head, fmt.ticks, fmt.link_type, 100)
             packets += more
     sys.stdout.write(f"{packets} {int(tries)}\n")
     return 0

@@ -142,7 +142,7 @@ def run(
                     batch = call()
                     done, result.packets = batch.done, result.packets + batch.packets
                     result.flows += decoder.flows_over(batch)
-                    _take(result, decoder, batch.events)
+                    take(result, decoder, batch.events)
         result.flows += [flow for each in decoder.flow_records() for flow in each]
     finally:
         decoder.close()
@@ -151,9 +151,10 @@ def run(
     return result
 
 
-def _take(result: Decoded, decoder: Decoder, events: list[StreamEvent]) -> None:
-    result.events += events
+def take(result: Decoded, decoder: Decoder, events: Iterable[StreamEvent]) -> None:
+    """Note the events of a batch, which may be read once only."""
     for event in events:
+        result.events.append(event)
         if event.kind == EventKind.OPEN:
             result.keys[event.stream] = decoder.flow_key(event.stream)
             result.roles[event.stream] = decoder.roles_known(event.stream)

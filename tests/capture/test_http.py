@@ -327,3 +327,10 @@ def test_random_events_never_raise(events: list[Event], roles_known: bool) -> No
     talk(*events, roles_known=roles_known)
     talk((0, get()), (1, CHUNKED), *events, roles_known=roles_known)
     talk((0, get()), (1, answer(length=40)), *events, roles_known=roles_known)
+
+
+@pytest.mark.parametrize("target", [b"/a\x08b", b"/a\0", b"/\x7f"])
+def test_a_request_that_is_none_does_not_hold_the_search(target: bytes) -> None:
+    broken = b"\xff" * 50 + b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n"
+    notes, _ = talk((0, get("/a")), (1, answer(b"x")), (0, broken), (0, b"more " + get("/b")))
+    assert [each.start[1] for each in notes.requests] == [b"/a", b"/b"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.capture.http_head import Head, read_head
+from engine.capture.http_head import Head, Start, classify, find_start, read_head
 
 LIMIT = 65_536
 NAMES = (b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding")
@@ -90,3 +90,22 @@ def test_codings_in_their_order(lines: bytes, codings: list[str], transfer: list
     assert head is not None
     assert head.codings() == codings
     assert head.transfer_codings == transfer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /a HTTP/1.1",
+        b"GET /a b HTTP/1.1 \t",
+        b"GET /a\0b HTTP/1.1",
+        b"GET /a\x08b HTTP/1.1",
+        b"GET /\x7f HTTP/1.1",
+        b"GET /a\tb HTTP/1.1",
+    ],
+)
+def test_a_start_line_is_judged_the_same_in_pieces(line: bytes) -> None:
+    head = line + b"\r\nHost: h\r\n\r\n"
+    refused = classify(head) is Start.NEITHER
+    assert refused == (head_of(head) is None)
+    assert refused == any(classify(head[:size]) is Start.NEITHER for size in range(len(head)))
+    assert (find_start(head, 0, requests=True, responses=False)[1] is Start.REQUEST) <= (not refused)

@@ -27,13 +27,14 @@ def test_help_names_the_commands(args: list[str]) -> None:
     assert result.exit_code == 0
     assert "Usage: offpath" in result.stdout
     assert "run " in result.stdout
+    assert "query " in result.stdout
     assert "synth " in result.stdout
 
 
 def test_help_of_run_names_every_option_and_exit_code() -> None:
     text = run("run", "--help").stdout
     options = "capture replay loop live duration packets promiscuous ring-mb records workers ramfs args set drain"
-    options += " chunk-mb store store-size no-uvloop verbose"
+    options += " db parquet chunk-mb store store-size no-uvloop verbose"
     assert all(f"--{name}" in text for name in options.split())
     assert all(code in text for code in ("0  ", "1  ", "2  ", "130", "143"))
 

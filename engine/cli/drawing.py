@@ -1,4 +1,7 @@
-"""What charts have in common: page, style, titles, the width of a text, and scales. Numbers in, SVG text out."""
+"""What charts have in common: page, style, titles, the width of a text, and scales. Numbers in, SVG text out.
+
+Knows no other module: charts of benchmarks are drawn with it as well.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +90,18 @@ def linear_scale(high: float, left: float, right: float, *, most: int = 8) -> Sc
     """A scale from zero to a positive value or a little beyond, with at most so many steps."""
     step = _round_step(high, most)
     return Scale(left, right, 0.0, math.ceil(high / step - 1e-9) * step, most=most)
+
+
+def number(value: float) -> str:
+    """Three digits that count, more when they are before the point: ``0.052``, ``8.14``, ``91.6``, ``12,345``."""
+    size = abs(value)
+    if size >= 99.95 or value == int(value):
+        return f"{value:,.0f}"
+    if size >= 9.995:
+        return f"{value:.1f}"
+    if size >= 0.9995:
+        return f"{value:.2f}"
+    return f"{value:.3g}"
 
 
 def document(title: str, description: str, body: Iterable[str], height: float) -> str:
