@@ -67,8 +67,8 @@ def of(found: Rows, *kinds: str) -> Rows:
 def in_order(found: Rows, *, replayed: bool) -> Rows:
     """All but what comes back from workers, which may take turns, and what depends on the machine.
 
-    A replay is cut into batches by time. In a batch, datagrams come before streams, and bytes of a stream that follow on
-    each other have one time: so between the kinds the order differs, and so may the times of files.
+    A replay is cut into batches by time. In a batch, datagrams come before streams, and bytes of a stream that follow
+    on each other have one time: so between the kinds the order differs, and so may the times of files.
     """
     kept = [each for each in found if each["kind"] not in ("resource", "log", "summary")]
     if replayed:
