@@ -49,6 +49,7 @@ class LoopLag:
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self._task: asyncio.Task[None] | None = None
+        self._measured = asyncio.Event()
 
     @property
     def worst(self) -> float:
@@ -68,6 +69,8 @@ class LoopLag:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if exc_type is None:
+            await self._measured.wait()  # what it watches may be over within the first millisecond
         assert self._task is not None
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -78,6 +81,7 @@ class LoopLag:
             due = time.perf_counter() + _TICK_SECONDS
             await asyncio.sleep(_TICK_SECONDS)
             self.seconds.append(max(time.perf_counter() - due, 0.0))
+            self._measured.set()
 
 
 async def settled(engine: Engine, *, look_seconds: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import random
+import signal
 import sys
 
 from tests.fuzz.targets import TARGETS
@@ -105,4 +106,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # the process below ends, too
     sys.exit(main(sys.argv[1:]))
