@@ -204,7 +204,8 @@ local function take_segments()
 end
 
 -- Reads at most `limit` records or blocks; none while segments wait for room. Returns the numbers of events and
--- packets, whether all of the capture is decoded, stream time, and the number of frames.
+-- packets, whether all of the capture is decoded, stream time, the number of frames, and the time of a packet that waits for
+-- the next window, or infinity.
 function M.step(limit)
   start_batch()
   local packets, at_end = 0, false
@@ -216,7 +217,7 @@ function M.step(limit)
     counters.packets = counters.packets + packets
   end
   take_segments()
-  return events.lay_out(), packets, at_end and taken == queued, latest, frame_count
+  return events.lay_out(), packets, at_end and taken == queued, latest, frame_count, taken == queued and records.turn() or math.huge
 end
 
 -- Stream time goes on without packets. Returns as `step` does; call again until it is done.
@@ -224,7 +225,7 @@ function M.pass_time(time)
   start_batch()
   latest = math.max(latest, time)
   local done = advance(latest)
-  return events.lay_out(), 0, done, latest, 0
+  return events.lay_out(), 0, done, latest, 0, math.huge
 end
 
 -- Dissects the packets of the last step further in which a script named what comes next.
@@ -237,11 +238,12 @@ function M.finish()
   start_batch()
   fragments.clear()
   local done = tcp.finish()
-  return events.lay_out(), 0, done, latest, 0
+  return events.lay_out(), 0, done, latest, 0, math.huge
 end
 
 M.ignore, M.mute = tcp.ignore, tcp.mute
 M.flow_run, M.forget, M.position = flows.run, flows.forget, records.position
+M.end_window = records.end_window
 
 -- The row of a flow key, 0 when there is none.
 function M.flow_row(key) return (flows.find_key(key)) end

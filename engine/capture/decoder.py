@@ -51,6 +51,7 @@ _LUA_FUNCTIONS: Final = (
     "finish",
     "ignore",
     "mute",
+    "end_window",
     "flow_run",
     "flow_row",
     "flow_bytes",
@@ -122,6 +123,8 @@ class Batch(NamedTuple):
     """Address of an array of `offpath_frame_t` (`lua_api/frame.lua`), one for each packet read, in their order;
     0 when frames are not wanted. They, and the bytes they point to, hold until the next step."""
     frame_count: int = 0
+    turn: float = math.inf
+    """The time of the next packet where that is of a later window (`Decoder.end_window`); infinity otherwise."""
     origins: int = 0
     """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture, and hold as long."""
 
@@ -266,6 +269,10 @@ class Decoder:
             raise RuntimeError(f"{self._name} is not finished: call step() until it is done")
         self._name, self._closed, self._unread = name, closed, True
 
+    def end_window(self, time: float) -> None:
+        """Packets of that time and later ones are not decoded until this is called again, so no batch is of two."""
+        self._lua["end_window"](time)
+
     def want_frames(self, wanted: bool) -> None:
         """Whether the next steps leave their dissected packets in memory, for `Batch.frames`."""
         wanted = wanted or self._needs_frames
@@ -407,9 +414,9 @@ class Decoder:
             self._opened.pop(stream, None)
         self._over.clear()
         self._ignored.clear()
-        events, packets, done, time, frames = self._lua[name](*args)
+        events, packets, done, time, frames, turn = self._lua[name](*args)
         each_event = partial(self._each_event, events)
-        return Batch(packets, done, float(time), each_event, self._frames, frames, self._origins)
+        return Batch(packets, done, float(time), each_event, self._frames, frames, turn, self._origins)
 
     def _each_event(self, number: int) -> Iterator[StreamEvent]:
         arena, ignored = self._arena, self._ignored

@@ -35,6 +35,7 @@ local swapped, ticks, link                  -- of a pcap file; `swapped` of the 
 local shift = 0                             -- seconds that are added to all times
 local span = math.huge                      -- seconds from the first packet of a batch to the last
 local batch_end, is_first = 0, true         -- time that belongs to a later batch; whether the batch has no packet yet
+local window_end, turn = math.huge, math.huge -- time from which packets are of a later window; that of such a packet
 local ring_left = 0                         -- packets in the block of a ring
 local interfaces, interface_count = layouts.pool(layouts.interface_t, 6), 0
 
@@ -60,6 +61,10 @@ local function take_record(offset, captured, wire, left, link_type, time)
     return partial and captured > left and captured <= LONGEST_CAPTURED and HUNGRY or BROKEN
   end
   time = time + shift
+  if time >= window_end then
+    turn = time
+    return LATER
+  end
   if is_first then
     is_first, batch_end = false, time + span
   elseif time > batch_end then
@@ -221,6 +226,16 @@ function M.has(number)
     at = at + length
   end
   return true
+end
+
+-- Packets from a time on are not read before this is called again: a window of stream time ends there.
+function M.end_window(time)
+  window_end, turn = time, math.huge
+end
+
+-- The time of the packet at which reading stopped because of that, or infinity.
+function M.turn()
+  return turn
 end
 
 -- From here on packets belong to another batch.

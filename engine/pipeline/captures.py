@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields
@@ -61,12 +62,22 @@ class CaptureRun:
         self._slice = slice_seconds
         self._steps = 0
 
-    async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
+    async def read(
+        self,
+        follow: Callable[[float], None],
+        breathe: Callable[[], Awaitable[None]],
+        turn: Callable[[float], Awaitable[float]],
+    ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
+
+        `turn(time)` is awaited when the window of the packets before is over, with the time of the next packet; it says
+        when the window of that one ends.
 
         Raises `CaptureError` when the source can't be opened.
         """
         self._packets.begin()
+        if not self._reel.wall_time:
+            self._decoder.end_window(-math.inf)
         began = time.perf_counter()
         while (batch := await self._next_batch()) is not None:
             if batch.packets and self._pace is not None:
@@ -84,6 +95,8 @@ class CaptureRun:
             if batch.frame_count and self._store is not None:
                 await self._store.keep(batch)
             await breathe()
+            if batch.turn < math.inf:
+                self._decoder.end_window(await turn(batch.turn))
             began = time.perf_counter()
         done = False
         while not done:

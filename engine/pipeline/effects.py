@@ -12,7 +12,7 @@ from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.flowcounters import FlowBook, Flows
 from engine.pipeline.records import RecordBus
 from engine.plugins.plugin import Plugin
-from engine.stream.counters import Counters
+from engine.stream.counters import Counters, Run
 from engine.values.flowkeys import endpoints
 from engine.values.records import Alert, Edge, FlowUpdate, KeyInfo, Resource
 from engine.vm.state import text
@@ -41,6 +41,7 @@ class Effects:
         plugins: Sequence[Plugin],
         on_error: Callable[[Plugin, str, str, str], None],
         flows: Flows,
+        slice_seconds: float = 0.004,
     ) -> None:
         """`on_error(plugin, hook, message, traceback)`; `plugins` is the live list of the engine."""
         self._bus = bus
@@ -49,6 +50,7 @@ class Effects:
         self._ramfs = ramfs
         self._plugins = plugins
         self._on_error = on_error
+        self._slice = slice_seconds
         self.flows = FlowBook(bus, counters, deliveries, plugins, flows)
         self._extra: dict[str, str | int] = {}
         self.give_up: Callable[[Plugin, bytes], None] = lambda _plugin, _flow: None
@@ -57,7 +59,7 @@ class Effects:
         self.resources = 0
         self._handlers: dict[int, Callable[..., None]] = {
             Effect.ERROR: self._error,
-            Effect.COUNTER: self._counter,
+            Effect.COUNTERS: self._count,
             Effect.KEY_INFO: self._key_info,
             Effect.ALERT: self._alert,
             Effect.RESOURCE: self._resource,
@@ -82,17 +84,29 @@ class Effects:
             return
         for code, values in plugin.take():
             self._handlers[code](plugin, *values)
+        self._counters.work(self._slice)
         if plugin.queue is not None:
             plugin.queue.look_at_lane()
+
+    def gather_counters(self) -> None:
+        """Have all plugins give what they counted: a window ends. It waits to be counted then."""
+        for plugin in tuple(self._plugins):
+            plugin.flush_counters()
+            self.take(plugin)
 
     def _error(self, plugin: Plugin, hook: bytes, message: bytes, traceback: bytes) -> None:
         self._on_error(plugin, text(hook), text(message), text(traceback or b""))
 
-    def _counter(self, _plugin: Plugin, group: bytes, key: bytes, meter: float, value: float) -> None:
-        self._counters.add(text(group), text(key), int(meter), value)
+    def _count(
+        self, _plugin: Plugin, group: bytes, keys: bytes, lengths: bytes, updates: bytes, columns: bytes
+    ) -> None:
+        self._counters.put(Run(text(group), keys, lengths, updates, columns))
 
     def _key_info(self, _plugin: Plugin, group: bytes, key: bytes, name: bytes, value: bytes) -> None:
-        self._bus.publish(KeyInfo(text(group), text(key), text(name), text(value)))
+        info = KeyInfo(text(group), text(key), text(name), text(value))
+        if info.name == "label":
+            self._counters.label(info.group, info.key, info.value)
+        self._bus.publish(info)
 
     def _alert(
         self,

@@ -24,14 +24,16 @@ from engine.pipeline.reader import CaptureReader
 from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
 from engine.pipeline.storage import PacketStore
+from engine.pipeline.windows import OnWindow, WindowKeeper
 from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
+from engine.stream.groups import Groups
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Summary
-from engine.values.sources import Script, Source
+from engine.values.sources import Live, Script, Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.vm.state import require_luajit, text
 
@@ -61,7 +63,8 @@ class Engine:
         self._plugins: list[Plugin] = []
         self._bus = RecordBus(sinks)
         self._log = ScriptLog(self._bus.publish, self._clock.now)
-        self._counters = Counters()
+        self._groups = Groups()
+        self._counters = Counters(self._groups, self.config.window_keys)
         self._deliveries = Deliveries(self.config.message_limit, self._inbox_full)
         self._door = EventDoor(self.config.event_limit, self._plugins, self._clock.now)
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
@@ -69,7 +72,17 @@ class Engine:
         self._store = PacketStore(self.config, self._plugins, self._log.write)
         self._reader = CaptureReader(self.config, self._plugins, self._packets, self._store, self._warn_of_source)
         self._effects = effects = Effects(
-            self._bus, self._counters, self._deliveries, self._ramfs, self._plugins, self._script_error, self._reader
+            self._bus,
+            self._counters,
+            self._deliveries,
+            self._ramfs,
+            self._plugins,
+            self._script_error,
+            self._reader,
+            self.config.slice_seconds,
+        )
+        self._windows = WindowKeeper(
+            self.config, self._counters, self._bus, self._gather, self._clock.now, self._failed_window
         )
         self._analysis = Analysis(
             self.config, self._bus, self._plugins, self._ramfs, self._warn, effects.take_resource, self._store
@@ -96,6 +109,8 @@ class Engine:
         self._gate = Gate(self._group.start_soon)
         self._roster = self._make_roster(self._gate, self._group)
         self._began = time.monotonic()
+        self._group.start_soon(self._windows.keep_time)
+        self._group.start_soon(self._windows.handle)
         try:
             await self._load_all()
         except BaseException as exc:
@@ -109,6 +124,7 @@ class Engine:
             self.config,
             gate,
             self._log,
+            self._groups,
             now=self._clock.now,
             take=self._effects.take,
             deliver=self._deliver,
@@ -163,8 +179,10 @@ class Engine:
         self._stopping = True
         gate.abandon()
         await self._run_over.wait()
+        await self._end_windows(drain_seconds)
         for plugin in self._plugins:
             plugin.onunload(self._clock.now())
+            plugin.flush_counters()
             self._effects.take(plugin)
             assert plugin.queue is not None
             plugin.queue.detach(self._let_go)  # a worker may be as quick as to do what onunload asked for
@@ -180,9 +198,19 @@ class Engine:
         self._door.plugins_changed()
         self.discard_files()
         self._gate = None
-        self._publish_counters()
+        self._windows.on_window = None
+        await self._windows.finish()  # what was counted in onunload
         self._bus.publish(self._summary())
         await self._bus.close()
+
+    async def _end_windows(self, seconds: float) -> None:
+        """Close the last window, and wait so long for whoever has windows to handle."""
+        if not seconds:
+            self._windows.on_window = None
+        await self._windows.finish()
+        with anyio.move_on_after(seconds):
+            await self._windows.handled()
+        await self._windows.abandon()
 
     async def _finish_work(self, seconds: float) -> None:
         """Drain events, deliveries and tasks, which cause one another, until all are done or the time is over."""
@@ -294,11 +322,15 @@ class Engine:
         reader.begin(source, self._analysis.begin)
         self._effects.flows.begin()
         self._run_over.clear()
+        self._windows.follow_wall(isinstance(source, Live))
         try:
-            await reader.read(self._clock.follow, self._breathe)
+            await reader.read(self._clock.follow, self._breathe, self._windows.turn)
             await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
-            self._publish_counters()
+            await self._windows.finish()
+            if self._windows.on_window is not None:
+                await self._windows.handled()
+                await self._settle()
             await self._bus.flush()
             if reader.failure is not None:
                 raise reader.failure
@@ -306,6 +338,7 @@ class Engine:
             reader.close_source()
             self._take_batch()
             self._clock.release()
+            self._windows.follow_wall(True)
             self._run_over.set()
             self._wake()
 
@@ -339,9 +372,7 @@ class Engine:
         self._take_batch()
         await self._work_some()
         await self._bus.flush()
-        if time.monotonic() - self._yielded > self.config.slice_seconds:
-            await asyncio.sleep(0)
-            self._yielded = time.monotonic()
+        await self._let_loop_run()
         gate = self._running("go on reading")
         while gate.half_full or self._holds_too_much(gate):
             await gate.progress()
@@ -467,6 +498,7 @@ class Engine:
             tasks=gate.stats() if gate else self._tasks,
             records=self._bus.stats(),
             store=self._store.stats(),
+            windows=self._windows.stats(),
             flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,
@@ -474,9 +506,32 @@ class Engine:
             plugins=tuple(plugin.stats() for plugin in self._plugins) if gate else self._final_plugin_stats,
         )
 
-    def _publish_counters(self) -> None:
-        for counter in self._counters.take():
-            self._bus.publish(counter)
+    @property
+    def on_window(self) -> OnWindow | None:
+        """Awaited with each window that is closed, one after the other, on the loop.
+
+        Up to `Config.windows_waiting` windows wait for it; then the source does. What it raises is logged. At the end
+        of `run`, and of the engine, it has had all of them, or `drain_seconds` have passed.
+        """
+        return self._windows.on_window
+
+    @on_window.setter
+    def on_window(self, call: OnWindow | None) -> None:
+        """Have windows handled from now on, or no more."""
+        self._windows.on_window = call
+
+    async def _gather(self) -> None:
+        """Bring in all that is counted, but for what waits to be."""
+        self._effects.gather_counters()
+        await self._effects.flows.end_window(self._let_loop_run)
+
+    async def _let_loop_run(self) -> None:
+        if time.monotonic() - self._yielded > self.config.slice_seconds:
+            await asyncio.sleep(0)
+            self._yielded = time.monotonic()
+
+    def _failed_window(self, message: str) -> None:
+        self._log.write("engine", "ERROR", message)
 
     def _summary(self) -> Summary:
         return Summary(self._reader.decode_stats().packets, time.monotonic() - self._began, self.stats.flat())

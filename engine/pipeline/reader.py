@@ -74,13 +74,17 @@ class CaptureReader:
             quic_ports=datagrams.quic_ports if datagrams else (),
         )
 
-    async def read(self, follow: Callable[[float], None], breathe: Callable[[], Awaitable[None]]) -> None:
-        """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
-
-        Raises `CaptureError` when it can't be opened.
+    async def read(
+        self,
+        follow: Callable[[float], None],
+        breathe: Callable[[], Awaitable[None]],
+        turn: Callable[[float], Awaitable[float]],
+    ) -> None:
+        """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches, `turn`
+        where windows end (`CaptureRun.read`). Raises `CaptureError` when it can't be opened.
         """
         assert self._run is not None
-        await self._run.read(follow, breathe)
+        await self._run.read(follow, breathe, turn)
 
     def end(self) -> None:
         """The source ends after the present batch, if one is being read."""

@@ -15,8 +15,10 @@ from engine.pipeline.logs import ScriptLog
 from engine.plugins.blocks import Side
 from engine.plugins.loader import load_plugins, read_script
 from engine.plugins.plugin import Plugin, ScriptFile
+from engine.stream.groups import Groups, Registered, kind_of, types_of
 from engine.values.config import Config
 from engine.values.errors import EngineError, ScriptLoadError
+from engine.values.windows import CounterGroup, NamedGroup
 from lua_api import API_VERSION
 
 _ids = itertools.count(1)  # `T.contextid`: unique in the process, as states of several engines may share files
@@ -33,6 +35,7 @@ class Roster:
         config: Config,
         gate: Gate,
         log: ScriptLog,
+        groups: Groups,
         *,
         now: Callable[[], float],
         take: Callable[[Plugin], None],
@@ -52,6 +55,7 @@ class Roster:
         self._config = config
         self._gate = gate
         self._log = log
+        self._groups = groups
         self._now = now
         self._take = take
         self._deliver = deliver
@@ -65,7 +69,9 @@ class Roster:
     def load(self, script: str | Path) -> tuple[str, ...]:
         """Load a script and run onload; names of the blocks that run now. Raises `ScriptLoadError`."""
         file = read_script(script)
-        plugins = load_plugins(file, self._settings, self._log.writer(file.name))
+        plugins = load_plugins(
+            file, self._plugin_settings, self._log.writer(file.name), lambda group: self._register(file, group)
+        )
         try:
             for plugin in plugins:
                 self._admit(plugin)
@@ -76,11 +82,24 @@ class Roster:
         started = [plugin for plugin in plugins if self._start(plugin, file)]
         return tuple(plugin.block.name for plugin in started)
 
+    def _register(self, file: ScriptFile, group: CounterGroup | NamedGroup) -> None:
+        """The first definition of a group holds (spec 9.1 L12); plugins that run hear of a new one."""
+        became = self._groups.register(group)
+        if became is Registered.OTHER:
+            line = f"the group {group.name!r} is ignored: there is another with its GUID {group.guid}"
+            self._log.write(file.name, "WARN", line)
+        if became is not Registered.NEW:
+            return
+        types = types_of(group) if isinstance(group, CounterGroup) else None
+        for plugin in self._plugins:
+            plugin.learn_group(f"{kind_of(group)}groups", group.name, group.guid, types)
+
     def _start(self, plugin: Plugin, file: ScriptFile) -> bool:
         plugin.slow_seconds = self._config.slow_hook_seconds
         plugin.on_slow = self._slow_hook
         plugin.on_error = self._on_error
         answer = plugin.onload(self._now())
+        plugin.flush_counters()
         plugin.queue = self._make_queue(plugin, file)  # after onload, which may give async_onload its upvalues
         self._take(plugin)
         if answer is True:
@@ -99,6 +118,7 @@ class Roster:
             raise EngineError(f"{name}: is not loaded, there are: {loaded}")
         for plugin in found:
             plugin.onunload(self._now())
+            plugin.flush_counters()
             self._take(plugin)
             self._plugins.remove(plugin)
             self._detach(plugin)
@@ -172,6 +192,9 @@ class Roster:
             "domain_configfile": "",
             "queue_limit": config.queue_limit,
         }
+
+    def _plugin_settings(self, side: Side) -> Mapping[str, Any]:
+        return {**self._settings(side), "meter_types": self._groups.meter_types(), "groups": self._groups.members()}
 
     def _slow_hook(self, plugin: Plugin, hook: str, seconds: float) -> None:
         if not self.may_warn(plugin, hook):

@@ -85,9 +85,6 @@ NO_BLOCK = BlockType("", "frontend")
 
 LATER_BLOCKS = frozenset(
     {
-        "countergroup",
-        "alertgroup",
-        "resourcegroup",
         "channellistener",
         "engine_monitor",
         "cg_monitor",
@@ -97,6 +94,9 @@ LATER_BLOCKS = frozenset(
     }
 )
 """Script types of the spec that are not run yet."""
+
+DECLARATIVE = frozenset({"countergroup", "alertgroup", "resourcegroup"})
+"""Blocks that declare a group (declared.py). They have no hooks, and no instance of their own."""
 
 PLUGIN_FIELDS = frozenset(
     {

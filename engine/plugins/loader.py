@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.plugins.blocks import BlockType, Side
+from engine.plugins.declared import read_group
 from engine.plugins.description import Description, describe
 from engine.plugins.plugin import Plugin, ScriptFile, ScriptState
 from engine.values.errors import ScriptLoadError
+from engine.values.windows import CounterGroup, NamedGroup
 from engine.vm.state import LuaError
 
 Settings = Callable[[Side], Mapping[str, Any]]
 Log = Callable[[int, bytes], None]
+Register = Callable[[CounterGroup | NamedGroup], None]
 
 _ERROR, _WARN = 4, 5  # of T.K.loglevel
 
@@ -28,13 +31,22 @@ def read_script(path: str | Path) -> ScriptFile:
         raise ScriptLoadError(str(path), "load", exc.strerror or str(exc)) from None
 
 
-def load_plugins(script: ScriptFile, settings: Settings, log: Log) -> list[Plugin]:
-    """The plugins of a script, in the order of the block table. Raises `ScriptLoadError` and leaves nothing behind."""
+def _ignore(_group: CounterGroup | NamedGroup) -> None:
+    """Nobody keeps groups."""
+
+
+def load_plugins(script: ScriptFile, settings: Settings, log: Log, register: Register = _ignore) -> list[Plugin]:
+    """The plugins of a script, in the order of the block table. Raises `ScriptLoadError` and leaves nothing behind.
+
+    `register` hears of the groups that it declares, before there are plugins. They stay, whatever becomes of these.
+    """
     inspected = ScriptState(script, settings("backend"), log)
     try:
         description = _describe(script.name, inspected)
         for warning in description.warnings:
             log(_WARN, warning.encode())
+        for declared in [read_group(script.name, name, inspected.declared(name)) for name in description.declared]:
+            register(declared)
         attachments = [(block, group) for block in description.blocks for group in _groups(inspected, block, log)]
     finally:
         inspected.close()

@@ -97,6 +97,12 @@ class Config:
     """Folder for the packets of sources, as scripts choose them; None stores nothing."""
     store_mb: int = 100
     """Size of a file in it, in MB, after which the next one begins."""
+    window_seconds: float = 60.0
+    """Stream time that counters are summed for; windows begin at multiples of it."""
+    window_keys: int = 1_000_000
+    """Keys that a counter group may have in a window; what is counted for others is in the totals of the group."""
+    windows_waiting: int = 4
+    """Windows that may wait for `Engine.on_window`; past it the source waits."""
     limits: CaptureLimits = field(default_factory=CaptureLimits)
 
     def __post_init__(self) -> None:
@@ -118,10 +124,15 @@ class Config:
             "message_limit",
             "subscription_limit",
             "store_mb",
+            "window_keys",
+            "windows_waiting",
         ):
             _check_at_least_one(name, getattr(self, name))
         for name in ("drain_seconds", "slow_hook_seconds", "slice_seconds"):
             _check_seconds(name, getattr(self, name))
+        _check_seconds("window_seconds", self.window_seconds)
+        if not 0.1 <= self.window_seconds <= 86_400:
+            raise ConfigError(f"window_seconds must be 0.1 to 86400, not {self.window_seconds!r}")
         if not isinstance(self.limits, CaptureLimits):
             raise ConfigError(f"limits must be a CaptureLimits, not {self.limits!r}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Literal
 
 GROUP_TOTALS = "SYS:GROUP_TOTALS"
 """The key of every group that stands for all of its keys (spec 8.3)."""
@@ -53,6 +54,21 @@ class CounterGroup:
     """GUID of the group whose labels name the keys, ``""`` for its own."""
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     """`keyinfo` of the block."""
+
+    def type_of(self, meter: int) -> MeterType:
+        """The type of a meter; COUNTER for one that the group does not have."""
+        return self.meters[meter].type if meter < len(self.meters) else MeterType.COUNTER
+
+
+@dataclass(frozen=True, slots=True)
+class NamedGroup:
+    """A group without meters: of alerts, resources, documents or flows (spec 2.18, 8.2)."""
+
+    kind: Literal["alert", "resource", "fts", "session"]
+    guid: str
+    """In braces, upper case."""
+    name: str
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
