@@ -108,7 +108,8 @@ class WindowKeeper:
         guid, until = group.group.guid, time.perf_counter() + self._slice
         assert isinstance(group.values, KeyValues)
         for number, (key, meter, value) in enumerate(group.values.counted(), 1):
-            self._bus.publish(Counter(guid, key, meter, value, start))
+            # Whole numbers are written as such: 4, not 4.0.
+            self._bus.publish(Counter(guid, key, meter, int(value) if value.is_integer() else value, start))
             if number % SLICE == 0:
                 await self._bus.flush()
             if number % 64 == 0 and time.perf_counter() > until:
