@@ -166,7 +166,7 @@ async def test_busy_keys() -> None:
     values = {"SYS:GROUP_TOTALS": (3e6,), "0A.00.00.01": (2e6,), "0A.00.00.02": (1e6,), "0A.00.00.03": (0.0,)}
     async with Engine(scripts=[SCRIPTS / "busy_keys.lua"]) as engine:
         alerts, kept = engine.subscribe("alert"), []
-        engine.on_kept(kept.append)
+        engine.on_window(kept.append)
         await engine.flush(Window(0, 0.0, 60.0, (GroupWindow(group, values, {}),)))
     assert [each.message async for each in alerts if isinstance(each, Alert)] == [
         "0A.00.00.01: 2000000 is over 1000000"
