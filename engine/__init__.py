@@ -1,5 +1,6 @@
 """Offpath: an asyncio event engine scripted in Lua."""
 
+from engine.pipeline.crossing import Packed
 from engine.pipeline.engine import Engine
 from engine.pipeline.records import Sink, Subscription
 from engine.values.config import CaptureLimits, Config
@@ -16,6 +17,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineStats",
+    "Packed",
     "Script",
     "ScriptError",
     "ScriptLoadError",

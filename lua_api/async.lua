@@ -59,7 +59,7 @@ end
 -- callbacks and the `lease` of the running hook; `pack` ships a function (ship.lua).
 function M.new(context, pack, limit)
   local async = {}
-  local last_id, pending, rejected = 0, 0, 0
+  local last_id, pending, rejected, seen_id = 0, 0, 0, 0
   local put_entry, take_entry = inflight.new()
   local quick = {} -- by code id
   local pack_stream, pack_first, pack_count, last = string_buffer.new(), 0, 0, nil
@@ -244,6 +244,13 @@ function M.new(context, pack, limit)
   end
 
   host.flush_pack = flush_pack
+
+  -- Whether nothing was called since it was last asked.
+  function host.is_quiet()
+    local before = seen_id
+    seen_id = last_id
+    return before == last_id
+  end
 
   -- Opens the way past the host, at the address of its memory.
   function host.use_lane(address)

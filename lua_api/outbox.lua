@@ -29,6 +29,8 @@ function M.new()
     length = n + 1 + count
   end
 
+  function box.is_empty() return length == 0 end
+
   -- The next values of the run, as many results; none when it is empty. Called until it returns none.
   function box.take()
     if taken == length then

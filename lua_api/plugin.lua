@@ -12,6 +12,7 @@ local engines = require("offpath.engine")
 local async = require("offpath.async")
 local ship = require("offpath.ship")
 local adapters = require("offpath.hooks")
+local events = require("offpath.events")
 local packetblock = require("offpath.packetblock")
 local protocols = require("offpath.protocols")
 local declared = require("offpath.declared")
@@ -75,7 +76,7 @@ function M.start(settings)
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
   local plugin, block, block_name, hooks, feed, ask_storage, show_storage = nil, nil, nil, nil, nil, nil, nil
-  local run_keys, run_items, run_metrics
+  local run_keys, run_items, run_metrics, ways
 
   -- Calls a function of the script. True and its result, or false, after the failure was put into the outbox.
   local function guarded(name, fn, ...)
@@ -83,6 +84,14 @@ function M.start(settings)
     if ok then return true, result end
     box.put(effects.ERROR, 3, name, failure.parts(result))
     return false
+  end
+
+  -- Packs and counts join the outbox. Whether it is empty, and nothing was called in the batch, even past it.
+  local function end_batch()
+    completion.flush_pack()
+    flush_engine()
+    completion.report_rejected()
+    return box.is_empty() and completion.is_quiet()
   end
 
   local host_end = {}
@@ -264,14 +273,15 @@ function M.start(settings)
     return run_metrics(...)
   end
 
-  -- Calls onevent for each event of a batch. The places of those that raised, as many results.
-  function host_end.events(time, topic, ...)
-    context.time = time
-    local events, failed = { ... }, {}
-    for at = 1, #events do
-      if not guarded("onevent", block.onevent, context.engine, time, topic, events[at]) then failed[#failed + 1] = at end
-    end
-    return unpack(failed)
+  -- The ways of giving events to onevent (events.lua): all of them, and the one that any values can go.
+  function host_end.event_ways()
+    ways = ways or events.start(context, block, end_batch)
+    return ways.one, ways.one_written, ways.written, ways.packed
+  end
+
+  function host_end.events(...)
+    host_end.event_ways()
+    return ways.each(...)
   end
 
   -- Gives one message to onmessage. True unless it raised.
@@ -318,11 +328,7 @@ function M.start(settings)
 
   -- The next values of the outbox; none when it is empty. With `ends` the batch ends: packs and counts join it before.
   function host_end.take(ends)
-    if ends then
-      completion.flush_pack()
-      flush_engine()
-      completion.report_rejected()
-    end
+    if ends then end_batch() end
     return box.take()
   end
 

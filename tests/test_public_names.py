@@ -23,6 +23,7 @@ PUBLIC = [
     "Engine",
     "EngineError",
     "EngineStats",
+    "Packed",
     "Script",
     "ScriptError",
     "ScriptLoadError",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import marshal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from engine.pipeline.crossing import FORMAT, Crossing, Event, Packed, cross, cross_packed, is_plain
 from engine.plugins.plugin import Plugin
-from engine.plugins.topics import compile_patterns, matches
+from engine.plugins.topics import TopicIndex
 from engine.values.stats import EventStats
-
-Event = Mapping[str, Any] | bytes | str
-"""What can be emitted: a mapping becomes a Lua table, bytes and text a string."""
-
-_BATCH = 64  # events per crossing into one plugin
 
 
 class EventDoor:
@@ -28,72 +25,139 @@ class EventDoor:
         self._limit = limit
         self._plugins = plugins
         self._now = now
-        self._by_topic: dict[str, list[Plugin]] = {}
+        self._by_topic: dict[str, tuple[bytes, list[Plugin]]] = {}
+        self._index: TopicIndex[Plugin] | None = None
         self._lock = threading.Lock()
         self._waiting: deque[tuple[str, Event]] = deque()
-        self._received = self._handled = self._dropped = self._failed = 0
+        self._posted = self._dropped = 0  # by any thread, under the lock
+        self._arrived = self._failed = 0  # given to plugins, by the loop's thread
 
     def plugins_changed(self) -> None:
         """Forget which plugins match which topic."""
         self._by_topic.clear()
+        self._index = None
 
-    def listeners(self, topic: str) -> list[Plugin]:
-        """The plugins whose topics match."""
+    def _listeners(self, topic: str) -> tuple[bytes, list[Plugin]]:
+        """The topic as Lua sees it, and the plugins whose topics match."""
         found = self._by_topic.get(topic)
         if found is None:
-            found = [
-                plugin
-                for plugin in self._plugins
-                if "onevent" in plugin.hooks and matches(compile_patterns(plugin.description.topics), topic)
-            ]
+            if self._index is None:
+                self._index = TopicIndex()
+                for plugin in self._plugins:
+                    if "onevent" in plugin.hooks:
+                        self._index.add(plugin.description.topics, plugin)
             if len(self._by_topic) > 10_000:  # topics with ids in them must not fill the memory
                 self._by_topic.clear()
-            self._by_topic[topic] = found
+            found = self._by_topic[topic] = topic.encode(), self._index.find(topic)
         return found
 
-    def handle(self, topic: str, events: Sequence[Event]) -> int:
-        """Give events to the plugins at once; how many failed in at least one of them.
+    def handle_one(self, topic: str, event: Event) -> Sequence[Plugin]:
+        """`handle` for one event, as quickly as it goes: what is neither bytes nor a `dict` takes the other way."""
+        crossing: Any = event
+        way = "event"
+        if type(event) is dict:
+            try:
+                way, crossing = "event_written", marshal.dumps(crossing, FORMAT)
+            except ValueError:
+                return self.handle(topic, (event,))
+        elif type(event) is not bytes:
+            return self.handle(topic, (event,))
+        name, listeners = self._by_topic.get(topic) or self._listeners(topic)
+        left, failed = [], 0
+        for plugin in listeners:
+            answer = plugin.events(way, self._now(), name, 1, crossing)
+            if answer is None:
+                return self.handle(topic, (event,))
+            if answer[0]:
+                left.append(plugin)
+                failed |= len(answer[1])
+        self._arrived += 1
+        self._failed += failed
+        return left
+
+    def handle(self, topic: str, events: Sequence[Event]) -> Sequence[Plugin]:
+        """Give events to the plugins at once; those that may have left something in their outboxes.
 
         Raises `TypeError` naming the field, or `ValueError` for text that is no UTF-8, when an event can't cross into
         Lua; then none of them was handled.
         """
-        listeners = self.listeners(topic)
         try:
-            name = topic.encode()
-            tables = [[plugin.table(_plain(event)) for event in events] for plugin in listeners]
+            name, listeners = self._listeners(topic)
+            if not listeners:
+                self._arrived += len(events)
+                return ()
+            return self._cross(listeners, name, events, cross(events))
         except (TypeError, ValueError):
-            with self._lock:
-                self._received += len(events)
-                self._failed += len(events)
+            self._arrived += len(events)
+            self._failed += len(events)
             raise
+
+    def handle_packed(self, topic: str, packed: Packed, at: int, first: int, count: int) -> Sequence[Plugin]:
+        """The same for so many of packed events, from the one at a place on, which begins at the byte `first`."""
+        name, listeners = self._listeners(topic)
+        return self._cross(listeners, name, (), cross_packed(packed, at, count, first))
+
+    def _cross(
+        self, listeners: list[Plugin], name: bytes, events: Sequence[Event], crossing: Crossing | None
+    ) -> list[Plugin]:
+        """Into one plugin after the other. All of them read the same, so the first says for all what can't be read."""
+        now = self._now()
+        count = crossing.count if crossing is not None else len(events)
+        failed: set[int] = set()
+        left: list[Plugin] = []
+        for plugin in listeners:
+            answer = self._give(plugin, now, name, crossing, events) if crossing is not None else None
+            if answer is None:
+                return self._give_tables(listeners, now, name, events)
+            if answer[0]:
+                left.append(plugin)
+                failed.update(answer[1])
+        self._arrived += count
+        self._failed += len(failed)
+        return left
+
+    def _give(
+        self, plugin: Plugin, now: float, topic: bytes, crossing: Crossing, events: Sequence[Event]
+    ) -> tuple[bool, Sequence[int]] | None:
+        count, data = crossing.count, crossing.data
+        if crossing.lengths is not None:
+            return plugin.events("events_packed", now, topic, count, count, data, crossing.first, crossing.lengths)
+        answer = plugin.events("events_written", now, topic, count, count, data, False)
+        if answer is None and is_plain(events if type(events) is list else list(events)):
+            return plugin.events("events_written", now, topic, count, count, data, True)
+        return answer
+
+    def _give_tables(
+        self, listeners: Sequence[Plugin], now: float, topic: bytes, events: Sequence[Event]
+    ) -> list[Plugin]:
+        """The slow way, for what is no plain data, but a mapping or a sequence of its own kind."""
+        tables = [[plugin.table(_plain(event)) for event in events] for plugin in listeners]
         failed: set[int] = set()
         for plugin, crossing in zip(listeners, tables, strict=True):
-            for at in range(0, len(events), _BATCH):
-                failed.update(at + each for each in plugin.events(self._now(), name, crossing[at : at + _BATCH]))
-        with self._lock:
-            self._received += len(events)
-            self._failed += len(failed)
-            self._handled += len(events) - len(failed)
-        return len(failed)
+            answer = plugin.events("events", now, topic, len(events), *crossing)
+            assert answer is not None
+            failed.update(answer[1])
+        self._arrived += len(events)
+        self._failed += len(failed)
+        return list(listeners)
 
     def post(self, topic: str, event: Event) -> bool:
         """Leave an event for later. False, and counted as dropped, when too many wait. From any thread."""
         with self._lock:
             if len(self._waiting) >= self._limit:
-                self._received += 1
+                self._posted += 1
                 self._dropped += 1
                 return False
-            self._received += 1
+            self._posted += 1
             self._waiting.append((topic, event))
         return True
 
-    def handle_one(self) -> list[Plugin]:
-        """Handle the first event that waits; the plugins that got it."""
+    def handle_first(self) -> Sequence[Plugin]:
+        """Handle the first event that waits; the plugins whose outboxes may hold something."""
         topic, event = self._waiting.popleft()
         with self._lock:
-            self._received -= 1  # `handle` counts it again
-        self.handle(topic, [event])
-        return self.listeners(topic)
+            self._posted -= 1  # it counts as one that arrived
+        return self.handle_one(topic, event)
 
     def drop_all(self) -> None:
         """Count what still waits as dropped."""
@@ -109,7 +173,13 @@ class EventDoor:
     def stats(self) -> EventStats:
         """Counts at this moment."""
         with self._lock:
-            return EventStats(self._received, self._handled, self._dropped, self._failed, len(self._waiting))
+            return EventStats(
+                received=self._posted + self._arrived,
+                handled=self._arrived - self._failed,
+                dropped=self._dropped,
+                failed=self._failed,
+                pending=len(self._waiting),
+            )
 
 
 def _plain(event: Event) -> Any:

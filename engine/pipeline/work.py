@@ -93,6 +93,6 @@ class Work:
             self._effects.take(self._deliveries.deliver_one(self._now()))
             return
         try:
-            self.take(self._door.handle_one())
+            self.take(self._door.handle_first())
         except (TypeError, ValueError) as exc:
             self._log.write("emit", "ERROR", str(exc))

@@ -20,6 +20,8 @@ from lua_api import WIDTH, Effect, install_plugin
 
 _INPUT = ("step", "step_alert", "input_packets")
 
+_EVENT_WAYS = ("event", "event_written", "events_written", "events_packed")
+
 FAILED = object()
 """What `Plugin.call` gives when the hook raised."""
 
@@ -151,6 +153,8 @@ class Plugin:
             self._functions[name] = self.host.lua[name.encode()]
         group, title = self.group.encode() or None, self.group_title.encode() or None
         self.host.lua[b"bind"](self.block.name.encode(), group, title)
+        if "onevent" in self.block.hooks:
+            self._functions.update(zip(_EVENT_WAYS, self.host.lua[b"event_ways"](), strict=True))
         if self.description.worker_options.queue_limit is not None:
             self.host.lua[b"lower_limit"](self.description.worker_options.queue_limit)
 
@@ -200,14 +204,26 @@ class Plugin:
         result = self._timed(hook, self._functions["call"], hook.encode(), now, lease, *args)
         return FAILED if result is False else result[1]
 
-    def events(self, now: float, topic: bytes, events: Sequence[Any]) -> Sequence[int]:
-        """Give events to onevent, one after the other, in one crossing; the places of those that raised, from 0."""
-        failed = self._timed("onevent", self._functions["events"], now, topic, *events, count=len(events))
-        if failed is False:
-            return range(len(events))
-        if failed is None:
-            return ()
-        return [each - 1 for each in (failed if isinstance(failed, tuple) else (failed,))]
+    def events(self, way: str, now: float, topic: bytes, count: int, *args: Any) -> tuple[bool, Sequence[int]] | None:
+        """Give events to onevent in one crossing, in one of the ways of events.lua.
+
+        Whether something may be in the outbox, and the places of events that raised, from 0. None when the batch can't
+        cross this way; then none was handled.
+        """
+        began = time.perf_counter()
+        try:
+            answer = self._functions[way](now, topic, *args)
+        except LuaError as exc:  # past the script's own error boundary: out of memory, or out of stack in the handler
+            self.on_error(self, "onevent", str(exc), "")
+            answer = tuple(range(1, count + 1))
+        if isinstance(answer, bytes):
+            return None
+        self._note("onevent", time.perf_counter() - began, count)
+        if answer is True:
+            return False, ()
+        if answer == 0:
+            return True, ()
+        return True, [each - 1 for each in (answer if isinstance(answer, tuple) else (answer,))]
 
     def named_protocols(self) -> list[tuple[bytes, bytes]]:
         """GUIDs and names of the protocols of the block that are not the dissector's own.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import collections
 import contextlib
+import enum
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import Config, Engine
+from engine import Config, Engine, Packed
 from engine.values.stats import EventStats
 from tests.scripts import Collector, assert_counts_close, on_event, write
 from tests.support import eventually
@@ -142,6 +146,107 @@ async def test_a_batch_keeps_its_order(tmp_path: Path, size: int) -> None:
         await engine.emit_batch("t", (str(number) for number in range(size)))
         assert engine.stats.events == EventStats(received=size, handled=size)
     assert collector.logged() == [f"t={number}" for number in range(size)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 1_000])
+async def test_packed_events_keep_their_order_and_their_bytes(tmp_path: Path, size: int) -> None:
+    events = [b"\xff\0" * (number % 5) + str(number).encode() for number in range(size)]
+    packed = Packed(b"".join(events), [len(event) for event in events])
+    script = on_event("T.loginfo(T.util.bin2hex(event))")
+    collector = Collector()
+    async with Engine([write(tmp_path, script)], sinks=[collector]) as engine:
+        await engine.emit_batch("t", packed)
+        assert engine.stats.events == EventStats(received=size, handled=size)
+    assert collector.logged() == [event.hex() for event in events]
+
+
+@pytest.mark.parametrize(("data", "lengths"), [(b"abc", [1, 1]), (b"abc", [4, -1]), (b"", [1]), (b"a", [])])
+def test_packed_events_whose_lengths_are_wrong_are_refused(data: bytes, lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="packed events"):
+        Packed(data, lengths)
+
+
+class _Kind(enum.IntEnum):
+    SMALL = 3
+
+
+async def test_what_is_not_quite_plain_takes_the_slow_way_and_arrives_the_same(tmp_path: Path) -> None:
+    """Numbers, mappings and sequences of other kinds, also those that show their memory as if they were bytes."""
+    script = on_event("T.loginfo(tostring(event.a) .. ' ' .. type(event.list) .. ' ' .. tostring(event.list[2]))")
+    events: list[Any] = [
+        {"a": _Kind.SMALL, "list": array.array("d", [1.5, 2.5])},
+        collections.OrderedDict(a=b"raw", list=(1, 2)),
+        types.MappingProxyType({"a": bytearray(b"by"), "list": collections.deque([7, 8])}),
+        {"a": b"raw", "list": [b"x", memoryview(b"y")]},
+    ]
+    expected = ["3 table 2.5", "raw table 2", "by table 8", "raw table y"]
+    collector = Collector()
+    async with Engine([write(tmp_path, script)], sinks=[collector]) as engine:
+        await engine.emit_batch("t", events)
+        for event in events:
+            await engine.emit("t", event)
+    assert collector.logged() == expected * 2
+    assert_counts_close(engine.stats)
+
+
+async def test_a_hook_may_write_into_an_event_that_is_emitted_twice(tmp_path: Path) -> None:
+    script = on_event("event.n = event.n + 1 event.inner[1] = event.inner[1] + 1 T.loginfo(event.n + event.inner[1])")
+    event = {"n": 0, "inner": [0]}
+    collector = Collector()
+    async with Engine([write(tmp_path, script)], sinks=[collector]) as engine:
+        await engine.emit_batch("t", [event] * 3)
+    assert collector.logged() == ["2"] * 3
+    assert event == {"n": 0, "inner": [0]}
+
+
+async def test_events_of_several_kinds_in_a_batch_keep_their_order(tmp_path: Path) -> None:
+    script = on_event("T.loginfo(type(event) == 'table' and event.n or event)")
+    collector = Collector()
+    async with Engine([write(tmp_path, script)], sinks=[collector]) as engine:
+        await engine.emit_batch("t", ["a", {"n": 1}, b"b", {"n": 2}])
+    assert collector.logged() == ["a", "1", "b", "2"]
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2, 3])
+async def test_a_packed_event_that_raises_fails_alone(tmp_path: Path, bad: int) -> None:
+    collector = Collector()
+    script = on_event(f"if event == '{bad}' then error('no') end T.loginfo(event)")
+    async with Engine([write(tmp_path, script)], sinks=[collector]) as engine:
+        await engine.emit_batch("t", Packed(b"0123", [1, 1, 1, 1]))
+        await engine.emit_batch("t", [b"0", b"1", b"2", b"3"])
+        assert engine.stats.events == EventStats(received=8, handled=6, failed=2)
+    assert collector.logged() == [each for each in "0123" if each != str(bad)] * 2
+
+
+@pytest.mark.parametrize("kind", [bytes, dict])
+async def test_a_batch_outlives_the_garbage_that_its_hook_makes(tmp_path: Path, kind: type) -> None:
+    script = on_event(
+        "local text = type(event) == 'table' and event.n or event\n"
+        "if #text ~= 5 or text:find('%D') then error(text) end "
+        "junk = {}  for i = 1, 20 do junk[i] = text:rep(i) end  sum = (sum or 0) + tonumber(text)",
+        rest="onunload = function() T.loginfo(('%.0f'):format(sum)) end",
+    )
+    texts = [b"%05d" % number for number in range(20_000)]
+    collector = Collector()
+    async with Engine([write(tmp_path, script)], sinks=[collector]) as engine:
+        await engine.emit_batch("t", texts if kind is bytes else [{"n": text.decode()} for text in texts])
+        assert engine.stats.events.failed == 0
+    assert collector.logged() == [str(sum(range(20_000)))]
+
+
+async def test_what_a_hook_leaves_goes_on_though_other_events_left_nothing(tmp_path: Path) -> None:
+    """An outbox is looked into only when something is there: alerts, counters, async work."""
+    script = on_event(
+        "if event == 'work' then T.async:schedule{ onexecute = function() return 'x' end, "
+        "onresult = function() T.loginfo('done') end } end "
+        "if event == 'count' then engine:update_counter('{A0000000-0000-0000-0000-000000000001}', 'k', 0, 1) end"
+    )
+    collector = Collector()
+    async with Engine([write(tmp_path, script)], sinks=[collector]) as engine:
+        for event in (b"nothing", b"count", b"nothing", b"work", b"nothing", b"work"):
+            await engine.emit("t", event)
+    assert collector.logged() == ["done", "done"]
+    assert [counter.value for counter in collector.of("counter")] == [1]
 
 
 async def test_topics_choose_the_plugins(tmp_path: Path) -> None:
