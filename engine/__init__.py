@@ -4,7 +4,7 @@ from engine.pipeline.crossing import Packed
 from engine.pipeline.engine import Engine
 from engine.pipeline.records import Sink, Subscription
 from engine.values.config import CaptureLimits, Config
-from engine.values.errors import CaptureError, ConfigError, EngineError, ScriptError, ScriptLoadError
+from engine.values.errors import CaptureError, ConfigError, EngineError, RequestError, ScriptError, ScriptLoadError
 from engine.values.sources import Capture, Script
 from engine.values.stats import EngineStats
 
@@ -18,6 +18,7 @@ __all__ = [
     "EngineError",
     "EngineStats",
     "Packed",
+    "RequestError",
     "Script",
     "ScriptError",
     "ScriptLoadError",

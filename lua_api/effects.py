@@ -26,6 +26,8 @@ class Effect(IntEnum):
     FLOW_COUNTER = 16
     RESET_FLOW_COUNTER = 17
     ALERT_EXTRA = 18
+    ANSWER = 19
+    CALL = 20
 
 
 WIDTH: dict[int, int] = {
@@ -47,4 +49,6 @@ WIDTH: dict[int, int] = {
     Effect.FLOW_COUNTER: 7,
     Effect.RESET_FLOW_COUNTER: 4,
     Effect.ALERT_EXTRA: 1,
+    Effect.ANSWER: 3,
+    Effect.CALL: 3,
 }

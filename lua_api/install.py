@@ -38,22 +38,32 @@ Log = Callable[[int, bytes], None]
 """Takes a level of `T.K.loglevel` and a text, from the thread of the state that logs."""
 
 
-def _install(state: State, log: Log) -> None:
+Call = Callable[[bytes, bytes], tuple[bytes, bytes]]
+"""A function of the host by name, with arguments as plain.lua writes them: b"value" and its result, b"later" and the
+arguments for one that is a coroutine function, or b"error" and a message."""
+
+
+def _nothing_exposed(_name: bytes, _arguments: bytes) -> tuple[bytes, bytes]:
+    return b"error", b"the host has exposed no such function"
+
+
+def _install(state: State, log: Log, call: Call = _nothing_exposed) -> None:
     state.add_modules("offpath", _FOLDER)
     host = state.table({})
     host[b"log"] = log
+    host[b"call"] = call
     for functions in (regex.FUNCTIONS, sqlite.FUNCTIONS, console.FUNCTIONS):
         for name, function in functions.items():
             host[name.encode()] = function
     state.execute(_INSTALL, host, state.table(_SCRIPT_MODULES))
 
 
-def install_plugin(state: State, settings: Mapping[str, Any], log: Log) -> Any:
+def install_plugin(state: State, settings: Mapping[str, Any], log: Log, call: Call = _nothing_exposed) -> Any:
     """Make a state a plugin's. Returns the Lua table with the host's end of it (plugin.lua).
 
-    `settings` are those of prelude.lua and `queue_limit`. Call on the state's thread.
+    `settings` are those of prelude.lua and `queue_limit`; `call` is behind T.host.call. Call on the state's thread.
     """
-    _install(state, log)
+    _install(state, log, call)
     return state.require("offpath.plugin")[b"start"](state.table(settings))
 
 

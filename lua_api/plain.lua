@@ -249,4 +249,16 @@ function M.write(value, name)
   return concat(parts, "", 1, length)
 end
 
+-- Several values as a list, nil among them; otherwise the same.
+function M.write_list(name, count, ...)
+  parts, length, inside = {}, 0, {}
+  local values = { ... }
+  put("[" .. int32_text(count))
+  for at = 1, count do
+    local ok, failed = pcall(put_value, values[at], name .. " " .. at, nil, 0)
+    if not ok then return nil, type(failed) == "table" and failed[1] or tostring(failed) end
+  end
+  return concat(parts, "", 1, length)
+end
+
 return M

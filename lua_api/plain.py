@@ -6,6 +6,14 @@ import marshal
 from typing import Any
 
 
+def plain_to_lua(value: Any) -> bytes:
+    """A plain value as plain.lua reads it: None, bool, int, float, str, bytes, and lists, tuples and dicts of these.
+
+    Raises `ValueError` for what is nested too deep.
+    """
+    return marshal.dumps(value, 4)
+
+
 def plain_from_lua(written: bytes) -> Any:
     """A value that plain.lua wrote: None, bool, int, float, str, bytes where text is no UTF-8, list, dict.
 

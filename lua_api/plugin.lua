@@ -6,6 +6,7 @@
 local host = require("offpath.host")
 local effects = require("offpath.effects")
 local failure = require("offpath.failure")
+local plain = require("offpath.plain")
 local prelude = require("offpath.prelude")
 local outbox = require("offpath.outbox")
 local engines = require("offpath.engine")
@@ -18,6 +19,7 @@ local protocols = require("offpath.protocols")
 local declared = require("offpath.declared")
 local storage = require("offpath.storage")
 local flowkey = require("offpath.flowkey")
+local promises = require("offpath.promises")
 local inputfilter = require("offpath.inputfilter")
 local flushkeys = require("offpath.flushkeys")
 local flushitems = require("offpath.flushitems")
@@ -93,6 +95,9 @@ function M.start(settings)
     completion.report_rejected()
     return box.is_empty() and completion.is_quiet()
   end
+
+  local seen_by_script, promised = promises.new(context, end_batch)
+  T_of_host.promise, T_of_host.host.call = seen_by_script.promise, seen_by_script.call
 
   local host_end = {}
 
@@ -283,6 +288,17 @@ function M.start(settings)
     host_end.event_ways()
     return ways.each(...)
   end
+
+  -- Requests and calls of the host's functions (promises.lua).
+  function host_end.ask(...) return promised.ask(block, ...) end
+
+  function host_end.ask_written(time, topic, text, bytes_checked)
+    local event, refused = plain.read(text, bytes_checked)
+    if refused then return nil, refused end
+    return promised.ask(block, time, topic, event)
+  end
+
+  host_end.answered = promised.answered
 
   -- Gives one message to onmessage. True unless it raised.
   function host_end.message(time, id, message)

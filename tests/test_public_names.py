@@ -24,6 +24,7 @@ PUBLIC = [
     "EngineError",
     "EngineStats",
     "Packed",
+    "RequestError",
     "Script",
     "ScriptError",
     "ScriptLoadError",

@@ -61,6 +61,10 @@ class Effects:
         self._extra: dict[str, str | int] = {}
         self.give_up: Callable[[Plugin, bytes], None] = lambda _plugin, _flow: None
         """Hears of connections that a plugin wants no more bytes of."""
+        self.answered: Callable[[Plugin, int, bool, bytes], None] = lambda *_answer: None
+        """Hears of promises that were settled."""
+        self.called: Callable[[Plugin, int, str, bytes], None] = lambda *_call: None
+        """Hears of calls of coroutine functions of the host."""
         self.alerts = 0
         self.resources = 0
         self._handlers: dict[int, Callable[..., None]] = {
@@ -82,6 +86,8 @@ class Effects:
             Effect.FLOW_COUNTER: self._flow_counter,
             Effect.RESET_FLOW_COUNTER: self._reset_flow_counter,
             Effect.ALERT_EXTRA: self._alert_extra,
+            Effect.ANSWER: lambda plugin, *answer: self.answered(plugin, *answer),
+            Effect.CALL: self._call,
         }
 
     def take(self, plugin: Plugin) -> None:
@@ -216,6 +222,9 @@ class Effects:
 
     def _disable_reassembly(self, plugin: Plugin, flow: bytes) -> None:
         self.give_up(plugin, flow)
+
+    def _call(self, plugin: Plugin, number: float, name: bytes, arguments: bytes) -> None:
+        self.called(plugin, int(number), text(name), arguments)
 
     def _code(self, plugin: Plugin, code: int, bytecode: bytes) -> None:
         assert plugin.queue is not None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,11 +20,13 @@ from engine.pipeline.crossing import Event, Packed
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import EventDoor, as_list
+from engine.pipeline.exposed import Exposed
 from engine.pipeline.flush_slices import Slices
 from engine.pipeline.logs import ScriptLog
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.reader import CaptureReader
 from engine.pipeline.records import RecordBus, Sink, Subscription
+from engine.pipeline.requests import Collect, Requests
 from engine.pipeline.roster import Roster
 from engine.pipeline.slowpath import SlowPath
 from engine.pipeline.storage import PacketStore
@@ -106,6 +108,9 @@ class Engine:
         seconds, now = self.config.slice_seconds, self._clock.now
         self._work = Work(effects, self._deliveries, self._door, self._log, now, seconds, self._is_reading)
         self._completions = Completions(now, self._ramfs, self._work.take, self._script_error, self._failed_operation)
+        self._requests = Requests(self._door, now, self._work.take)
+        self._exposed = Exposed(now, self._work.take)
+        effects.answered, effects.called = self._requests.answered, self._exposed.start
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
         self._stopping = self._hurried = False
@@ -126,6 +131,7 @@ class Engine:
         await self._group.__aenter__()
         self._gate = Gate(self._group.start_soon)
         self._work.begin(self._gate.loop)
+        self._exposed.begin(self._group.start_soon)
         self._roster = self._make_roster(self._gate, self._group)
         self._began = time.monotonic()
         self._windows.begin(self._group.start_soon)
@@ -152,10 +158,12 @@ class Engine:
             start_soon=group.start_soon,
             admit=self._packets.admit,
             changed=self._plugins_changed,
+            call=self._exposed.call,
         )
 
     def _plugins_changed(self) -> None:
         self._door.plugins_changed()
+        self._requests.plugins_changed()
         self._slow.plugins_changed()
         if (
             not self._keeps_time
@@ -230,6 +238,7 @@ class Engine:
         for plugin in self._plugins:
             plugin.close()
         self._plugins.clear()
+        self._requests.close()
         self._door.plugins_changed()
         self.discard_files()
         self._gate = None
@@ -343,6 +352,37 @@ class Engine:
             self._work.take(self._door.handle_packed(topic, packed, at, first, _EMIT_SLICE))
             first += sum(packed.lengths[at : at + _EMIT_SLICE])
             await self._let_loop_run()
+
+    async def request(
+        self,
+        topic: str,
+        event: Event,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+        collect: Collect = "first",
+    ) -> Any:
+        """Give an event to the plugins whose topics match, and wait for what their onevent returns.
+
+        With `collect` "first" the first answer that is not nil, in the order in which they come, or None; with "all" a
+        list of these in the order of the plugins; with a function of two, all of them reduced by it, or None. A hook
+        may return `T.promise()` and resolve it later. An answer is None, a bool, a number, a str, bytes where it is
+        no UTF-8, or lists and dicts of these.
+
+        `timeout` is in seconds; past it `TimeoutError` is raised. Raises `RequestError` when an answer that is wanted
+        does not come: the hook raised or rejected it, or its plugin was unloaded. `TypeError` and `ValueError` as
+        `emit`. Loop thread only.
+        """
+        self._running("make a request")
+        return await self._requests.ask(topic, event, timeout, collect)
+
+    def expose(self, name: str, function: Callable[..., Any]) -> None:
+        """Let scripts call a function as `T.host.call.NAME(...)`, on the loop's thread, in hooks and onresult.
+
+        Arguments and results are plain values, checked by the annotations of the function. What it raises is raised at
+        the line of the call. A coroutine function is started on the loop, and ended with the engine; its call gives a
+        promise. Functions that are exposed again are replaced. Raises `EngineError` for a name that is none.
+        """
+        self._exposed.expose(name, function)
 
     def emit_nowait(self, topic: str, event: Event) -> bool:
         """Leave an event to be handled soon. False, and counted as dropped, when `event_limit` of them wait."""
@@ -521,6 +561,7 @@ class Engine:
             decode=self._reader.decode_stats(),
             **self._analysis.stats()._asdict(),
             events=self._door.stats(),
+            calls=self._exposed.stats(),
             messages=self._deliveries.stats(),
             tasks=gate.stats() if gate else self._tasks,
             records=self._bus.stats(),

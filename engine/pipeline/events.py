@@ -6,12 +6,14 @@ import marshal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.pipeline.crossing import FORMAT, Crossing, Event, Packed, cross, cross_packed, is_plain
 from engine.plugins.plugin import Plugin
 from engine.plugins.topics import TopicIndex
 from engine.values.stats import EventStats
+
+Answer = TypeVar("Answer")
 
 
 class EventDoor:
@@ -141,6 +143,28 @@ class EventDoor:
         self._failed += len(failed)
         return list(listeners)
 
+    def ask(
+        self, topic: str, event: Event, answer: Callable[[Plugin, tuple[Any, Any]], Answer]
+    ) -> list[tuple[Plugin, Answer]]:
+        """Give an event to the plugins at once, and have `answer` make something of what each says of its answer.
+
+        Raises as `handle` does.
+        """
+        name, listeners = self._listeners(topic)
+        self._arrived += 1
+        answers, failed = [], False
+        try:
+            for plugin in listeners:
+                told = _ask(plugin, self._now(), name, event)
+                failed = failed or told[0] is False
+                answers.append((plugin, answer(plugin, told)))
+        except (TypeError, ValueError):
+            failed = True
+            raise
+        finally:
+            self._failed += failed
+        return answers
+
     def post(self, topic: str, event: Event) -> bool:
         """Leave an event for later. False, and counted as dropped, when too many wait. From any thread."""
         with self._lock:
@@ -191,3 +215,19 @@ def as_list(events: Iterable[Event]) -> list[Event]:
     if isinstance(events, Mapping | bytes | str):
         raise TypeError("emit_batch takes several events: use emit for a single one, or put it in a list")
     return list(events)
+
+
+def _ask(plugin: Plugin, now: float, topic: bytes, event: Event) -> tuple[Any, Any]:
+    """Give an event to a plugin that is asked; what plugin.lua says of its answer.
+
+    Raises `TypeError` or `ValueError` when the event can't cross.
+    """
+    if isinstance(event, dict):
+        try:
+            told = plugin.ask("ask_written", now, topic, marshal.dumps(event, FORMAT), is_plain(event))
+        except ValueError:
+            told = None, None
+        if told[0] is not None:
+            return told
+    plain: Any = event.encode() if isinstance(event, str) else event
+    return plugin.ask("ask", now, topic, plugin.table(plain))

@@ -47,12 +47,13 @@ class Roster:
         start_soon: Callable[..., object],
         admit: Callable[[Plugin], None],
         changed: Callable[[], None],
+        call: Callable[[bytes, bytes], tuple[bytes, bytes]],
     ) -> None:
         """`take` empties an outbox, `deliver` brings outcomes home, `fetch` those that came by the lane.
 
         `settled` hears of outcomes whose plugin is gone.
         `admit` hears of each plugin before it is started, and may raise `ScriptLoadError`; `changed`
-        when the list is another one.
+        when the list is another one; `call` is behind T.host.call.
         """
         self._plugins = plugins
         self._config = config
@@ -68,6 +69,7 @@ class Roster:
         self._start_soon = start_soon
         self._admit = admit
         self._changed = changed
+        self._call = call
         self._new_groups: set[str] = set()
         self._by_title: dict[str, ScriptFile] = {}
         self._warned: dict[Plugin, dict[str, float]] = {}
@@ -93,7 +95,7 @@ class Roster:
     def _make(self, file: ScriptFile, wanted: Callable[[BlockType, str], bool]) -> tuple[Plugin, ...]:
         log = self._log.writer(file.name)
         register = partial(self._register, file)
-        loaded = load_script(file, self._plugin_settings, log, self._groups, register, wanted)
+        loaded = load_script(file, self._plugin_settings, log, self._groups, register, wanted, (self._call,))
         try:
             for plugin in loaded.plugins:
                 self._admit(plugin)

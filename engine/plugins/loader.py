@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,15 @@ def load_script(
     groups: Groups,
     register: Register = lambda _group: None,
     wanted: Callable[[BlockType, str], bool] = lambda _block, _group: True,
+    call: Sequence[Any] = (),
 ) -> Loaded:
     """Make the plugins of a script, of those blocks and groups that are wanted.
 
+    `call` holds what is behind T.host.call, if anything.
     `register` hears of the groups that it declares, before there are plugins. They stay, whatever becomes of these.
     Raises `ScriptLoadError` and leaves nothing behind.
     """
-    inspected = ScriptState(script, settings("backend"), log)
+    inspected = ScriptState(script, settings("backend"), log, *call)
     try:
         description = _describe(script.name, inspected)
         for warning in description.warnings:
@@ -75,7 +77,7 @@ def load_script(
     plugins: list[Plugin] = []
     try:
         for block, group in attachments:
-            plugins.append(_make(script, description, block, group, groups, settings, log))
+            plugins.append(_make(script, description, block, group, groups, settings, log, call))
     except BaseException:
         for plugin in plugins:
             plugin.close()
@@ -105,8 +107,9 @@ def _make(
     groups: Groups,
     settings: Settings,
     log: Log,
+    call: Sequence[Any],
 ) -> Plugin:
-    host = ScriptState(script, settings(block.side), log)
+    host = ScriptState(script, settings(block.side), log, *call)
     hooks = description.hooks.get(block.name, frozenset())
     try:
         return Plugin(description, block, host, group, titles_for(block, groups).get(group, ""), hooks)

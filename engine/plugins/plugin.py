@@ -52,11 +52,15 @@ class _HookCounts:
 class ScriptState:
     """A state in which a script's chunk has run, before it is known which block it serves."""
 
-    def __init__(self, script: ScriptFile, settings: Mapping[str, Any], log: Callable[[int, bytes], None]) -> None:
-        """Raises `ScriptLoadError` when the chunk does not load; the state is closed then."""
+    def __init__(
+        self, script: ScriptFile, settings: Mapping[str, Any], log: Callable[[int, bytes], None], *call: Any
+    ) -> None:
+        """`call` is behind T.host.call, nothing for none.
+
+        Raises `ScriptLoadError` when the chunk does not load; the state is closed then."""
         self.script = script
         self.state = LuaState()
-        self.lua: Any = install_plugin(self.state, settings, log)
+        self.lua: Any = install_plugin(self.state, settings, log, *call)
         roots = self.state.table(list(script.roots))
         try:
             wrong = self.lua[b"load"](script.source, script.name.encode(), script.directory.encode(), roots)
@@ -121,6 +125,9 @@ class Plugin:
         for name in (
             "call",
             "events",
+            "ask",
+            "ask_written",
+            "answered",
             "message",
             "complete",
             "complete_pack",
@@ -224,6 +231,23 @@ class Plugin:
         if answer == 0:
             return True, ()
         return True, [each - 1 for each in (answer if isinstance(answer, tuple) else (answer,))]
+
+    def ask(self, way: str, now: float, topic: bytes, *args: Any) -> tuple[Any, Any]:
+        """Give an event to onevent and take its answer, in one of the ways "ask" and "ask_written" of plugin.lua."""
+        began = time.perf_counter()
+        try:
+            told = self._functions[way](now, topic, *args)
+        except LuaError as exc:
+            self.on_error(self, "onevent", str(exc), "")
+            told = (False, str(exc).encode())
+        answer: tuple[Any, Any] = told if isinstance(told, tuple) else (told, None)
+        if answer[0] is not None:
+            self._note("onevent", time.perf_counter() - began, 1)
+        return answer
+
+    def answered(self, now: float, number: int, ok: bool, answer: bytes) -> None:
+        """What became of a call of a coroutine function: its result as plain.lua reads it, or a message."""
+        self._timed("onresult", self._functions["answered"], now, number, ok, answer)
 
     def named_protocols(self) -> list[tuple[bytes, bytes]]:
         """GUIDs and names of the protocols of the block that are not the dissector's own.

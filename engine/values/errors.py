@@ -73,3 +73,12 @@ class ScriptError(EngineError):
 
 class ScriptLoadError(ScriptError):
     """A script that could not be loaded: syntax, an error in its chunk, no TrisulPlugin, a bad field."""
+
+
+class RequestError(EngineError):
+    """Raised when a request has no answer: a handler raised, rejected it or was unloaded; names the script."""
+
+    def __init__(self, script: str, message: str) -> None:
+        super().__init__(f"{script}: event_monitor.onevent: {message}")
+        self.script = script
+        self.message = message

@@ -230,6 +230,19 @@ class EventStats:
 
 
 @dataclass(frozen=True, slots=True)
+class CallStats:
+    """Calls of exposed functions. called = answered + failed + abandoned + pending."""
+
+    called: int = 0
+    answered: int = 0
+    failed: int = 0
+    """Wrong arguments, or the function raised, or what it returned can't cross."""
+    abandoned: int = 0
+    """Coroutines that the end of the engine or of the plugin came before."""
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MessageStats:
     """Deliveries of messages between plugins. posted = delivered + dropped + failed + pending."""
 
@@ -318,6 +331,7 @@ class EngineStats:
     tls: TlsStats = field(default_factory=TlsStats)
     quic: QuicStats = field(default_factory=QuicStats)
     events: EventStats = field(default_factory=EventStats)
+    calls: CallStats = field(default_factory=CallStats)
     messages: MessageStats = field(default_factory=MessageStats)
     tasks: AsyncStats = field(default_factory=AsyncStats)
     records: RecordStats = field(default_factory=RecordStats)
@@ -347,7 +361,7 @@ class EngineStats:
         http = asdict(self.http)
         counts: dict[str, int] = {**asdict(self.decode), "http_malformed": http.pop("malformed"), **http}
         groups = {name: asdict(getattr(self, name)) for name in ("dns", "tls", "quic", "source", "events")}
-        groups |= {"messages": asdict(self.messages), "tasks": self.tasks.counts}
+        groups |= {"calls": asdict(self.calls), "messages": asdict(self.messages), "tasks": self.tasks.counts}
         groups |= {"records": asdict(self.records), "store": asdict(self.store)}
         groups |= {"flush": asdict(self.flush), "windows": asdict(self.windows)}
         for group, values in groups.items():
