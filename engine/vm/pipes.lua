@@ -9,7 +9,7 @@ ffi.cdef([[
   int nanosleep(const offpath_interval_t *wanted, offpath_interval_t *left);
 ]])
 
-local SIGTERM, SIGKILL = 15, 9
+local SIGTERM, SIGKILL, SIGSTOP = 15, 9, 19
 local LOOKS = 50                    -- at programs that were told to end, before they are killed
 local MOMENT = ffi.new("offpath_interval_t", 0, 10 * 1000 * 1000)
 
@@ -51,11 +51,18 @@ function io.popen(command, mode)
   return open_noting(command, "r")
 end
 
--- A process and all that it has started.
-local function add_family(pid, family)
-  family[#family + 1] = pid
-  for _, child in ipairs(children(pid .. "/task/" .. pid)) do add_family(child, family) end
+-- Processes and all that they have started. One that is stopped starts no others while they are looked for.
+local function with_children(these, stop, family)
+  for _, pid in ipairs(these) do
+    if stop then C.kill(pid, SIGSTOP) end
+    family[#family + 1] = pid
+    with_children(children(pid .. "/task/" .. pid), stop, family)
+  end
   return family
+end
+
+local function signal(family, number)
+  for _, pid in ipairs(family) do C.kill(pid, number) end
 end
 
 local function is_alive(pid)
@@ -70,22 +77,16 @@ local function someone_is_alive(family)
   return false
 end
 
-local function signal(family, number)
-  for _, pid in ipairs(family) do
-    if is_alive(pid) then C.kill(pid, number) end
-  end
-end
-
 return function()
-  local family = {}
+  local read_from = {}
   for file, pid in pairs(pids) do
-    if io_type(file) == "file" then add_family(pid, family) end
+    if io_type(file) == "file" then read_from[#read_from + 1] = pid end
   end
+  local family = with_children(read_from, false, {})
   signal(family, SIGTERM)
-  local looks = 0
-  while looks < LOOKS and someone_is_alive(family) do
+  for _ = 1, LOOKS do
+    if not someone_is_alive(family) then return end
     C.nanosleep(MOMENT, nil)
-    looks = looks + 1
   end
-  signal(family, SIGKILL)
+  signal(with_children(read_from, true, {}), SIGKILL)
 end
