@@ -7,6 +7,7 @@ Windows without end are not there: `windows.number` -1 stands for a run in which
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,18 @@ class Rows:
     def as_mappings(self) -> list[dict[str, Any]]:
         """A mapping per row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The same of what JSON can hold: numbers that it lacks become None."""
+        return [{name: _finite(value) for name, value in each.items()} for each in self.as_mappings()]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, slots=True)
