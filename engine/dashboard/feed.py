@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from engine.sinks.queries import finite
+
 CLIENTS: Final = 32
 """Listeners at once."""
 
@@ -64,6 +66,11 @@ class Client:
         """No message follows."""
         self._over = True
         self._ready.set()
+
+    @property
+    def behind(self) -> bool:
+        """Whether it gets the whole state next."""
+        return self._behind
 
     @property
     def waiting(self) -> int:
@@ -145,6 +152,9 @@ class Feed:
 
 
 def encode(event: str, data: Mapping[str, Any]) -> bytes:
-    """One server-sent event. What can't be JSON or UTF-8 becomes something that can."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, default=str, allow_nan=False)
+    """One server-sent event; numbers that JSON lacks become null."""
+    try:
+        text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(finite(data), separators=(",", ":"))
     return f"event: {event}\ndata: {text}\n\n".encode()

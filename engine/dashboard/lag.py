@@ -17,11 +17,14 @@ _RECENT: Final = 10.0  # seconds that `worst_recent` looks back
 
 @dataclass(frozen=True, slots=True)
 class LagPoint:
-    """Lag since the point before, in seconds."""
+    """Lag in seconds."""
 
     median: float
+    """Since the point before."""
     p99: float
+    """Of the last minute: a second has too few samples for that."""
     worst: float
+    """Since the point before."""
 
 
 class LagMeter:
@@ -35,6 +38,7 @@ class LagMeter:
     def __init__(self) -> None:
         self.recorder = Recorder()
         self._since: list[float] = []
+        self._minute: deque[float] = deque(maxlen=int(60 / PERIOD))
         self._worst: deque[tuple[float, float]] = deque()
 
     async def measure(self) -> None:
@@ -64,9 +68,11 @@ class LagMeter:
     def take_point(self) -> LagPoint:
         """Lag since the last call."""
         lags, self._since = sorted(self._since), []
+        self._minute.extend(lags)
         if not lags:
             return LagPoint(0.0, 0.0, 0.0)
-        return LagPoint(lags[len(lags) // 2], lags[len(lags) * 99 // 100], lags[-1])
+        minute = sorted(self._minute)
+        return LagPoint(lags[len(lags) // 2], minute[len(minute) * 99 // 100], lags[-1])
 
     def snapshot(self) -> Histogram:
         """All lags so far."""

@@ -46,14 +46,15 @@ class Rows:
 
     def as_json(self) -> list[dict[str, Any]]:
         """The same of what JSON can hold: numbers that it lacks become None."""
-        return [{name: _finite(value) for name, value in each.items()} for each in self.as_mappings()]
+        return [{name: finite(value) for name, value in each.items()} for each in self.as_mappings()]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: numbers that it lacks are None, in mappings and lists, too."""
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
