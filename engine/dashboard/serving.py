@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator
@@ -43,13 +44,13 @@ class Listener:
     """A bound socket and who may use it: what can fail is done before anything else is started."""
 
     def __init__(self, address: Address | str, *, token: str | None = None) -> None:
-        """Raises `ServeError`: no such address, one in use, an empty token, or a package that is missing.
+        """Raises `ServeError`: no such address, one in use, a token that can't be one, or a package that is missing.
 
         Without a token, one is made where other machines can reach the address.
         """
         require_packages()
-        if token is not None and not token.strip():
-            raise ServeError("the token is empty: leave it out to have one made")
+        if token is not None and not re.fullmatch(r"[!-~]+", token):
+            raise ServeError("a token is made of visible ASCII signs without spaces, as it goes into a header")
         self.address = Address.parse(address) if isinstance(address, str) else address
         self.socket = bind(self.address)
         self.loopback = is_loopback(self.socket)

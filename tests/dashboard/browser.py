@@ -93,12 +93,11 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, condition: str) -> Any:
-        """Until an expression is true in the page: its value. Looked at again with each frame that is drawn."""
+    def wait(self, condition: str) -> None:
+        """Until an expression is true in the page."""
         until = time.monotonic() + DEADLINE
-        while not (value := self.evaluate(f"new Promise(d => setTimeout(() => d({condition}), 20))")):
+        while not self.evaluate(f"new Promise(d => setTimeout(() => d(!!({condition})), 20))"):
             assert time.monotonic() < until, f"{condition} never came to hold"
-        return value
 
     def text(self, selector: str) -> str:
         """What an element shows."""
