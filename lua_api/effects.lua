@@ -2,7 +2,7 @@
 
 return {
   ERROR = 1, -- hook, message, traceback
-  COUNTER = 2, -- group, key, meter, sum
+  COUNTERS = 2, -- group, keys, their lengths, updates of each, columns (counters.lua)
   KEY_INFO = 3, -- group, key, name, value
   ALERT = 4, -- time, group, flow, sigid, classification, priority, message, status
   RESOURCE = 5, -- time, group, flow, uri, contents

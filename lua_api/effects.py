@@ -9,7 +9,7 @@ class Effect(IntEnum):
     """What a hook left behind; the values of each are listed in effects.lua."""
 
     ERROR = 1
-    COUNTER = 2
+    COUNTERS = 2
     KEY_INFO = 3
     ALERT = 4
     RESOURCE = 5
@@ -30,7 +30,7 @@ class Effect(IntEnum):
 
 WIDTH: dict[int, int] = {
     Effect.ERROR: 3,
-    Effect.COUNTER: 4,
+    Effect.COUNTERS: 5,
     Effect.KEY_INFO: 4,
     Effect.ALERT: 8,
     Effect.RESOURCE: 5,

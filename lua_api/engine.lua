@@ -1,8 +1,8 @@
 -- The `engine` object that hooks get (spec 3.1). It records effects in the outbox and answers from its context; it never
--- calls the host. Sums of counters are kept here and put into the outbox when the batch ends.
+-- calls the host. Counters are summed in the state (counters.lua).
 
+local counting = require("offpath.counters")
 local effects = require("offpath.effects")
-local guids = require("offpath.guids")
 local key_of = require("offpath.flowid").key_of
 
 local tonumber, tostring, type, floor = tonumber, tostring, type, math.floor
@@ -25,24 +25,14 @@ M.sides = {
 }
 
 -- As lua_tolstring: strings and numbers are text, all else is nil.
-local function text(value)
-  local kind = type(value)
-  if kind == "string" then return value end
-  if kind == "number" then return tostring(value) end
-  return nil
-end
+local text, group_of = counting.text, counting.group_of
 
--- A group's GUID as registries key it. A text of another shape is kept, in upper case: it may name a group all the same.
-local function group_of(value)
-  local guid = text(value)
-  return guid and (guids.canonical(guid) or guid:upper())
-end
-
--- Makes the engine of one state. `context`: put, log(level, text), side, instanceid, probeid, time.
-function M.new(context)
+-- Makes the engine of one state. `context`: put, log(level, text), side, instanceid, probeid, time. `types` as in counters.lua.
+function M.new(context, types)
   local put = context.put
-  local engine, sums, complained, given_up = {}, {}, {}, {}
-  local last_guid, last_meter, last_keys -- of the counter that was updated last
+  local engine, complained, given_up = {}, {}, {}
+  local counters = counting.new(types, put)
+  local add = counters.add
 
   -- A call that can't be recorded is logged once per method and ignored (spec 9.3 O5).
   local function complain(method, what)
@@ -63,45 +53,25 @@ function M.new(context)
     return true
   end
 
-  -- The sums of a group's meter by key; nil when there is no such thing.
-  local function sums_of(guid, meter)
-    guid, meter = text(guid), tonumber(meter)
-    if not guid or not meter or meter - meter ~= 0 then return nil end
-    local meters = sums[guid]
-    if not meters then
-      meters = {}
-      sums[guid] = meters
-    end
-    local keys = meters[meter]
-    if not keys then
-      keys = {}
-      meters[meter] = keys
-    end
-    return keys
+  local function cannot_count(method, guid, key, meter, value)
+    local number = tonumber(meter)
+    if number and (number < 0 or number > counting.LAST_METER or floor(number) ~= number) then number = nil end
+    return all(method, "guid", text(guid), "key", text(key), "meter", number, "value", tonumber(value))
+      and complain(method, "'value' must be a finite number")
   end
 
-  -- Called for each packet, mostly with the group and meter of the call before: those are not looked up again.
-  local function add_to_counter(method, guid, key, meter, value)
-    local keys = last_keys
-    if guid ~= last_guid or meter ~= last_meter then
-      keys = sums_of(guid, meter)
-      if keys then last_guid, last_meter, last_keys = guid, meter, keys end
-    end
-    if type(key) ~= "string" then key = text(key) end
-    if type(value) ~= "number" then value = tonumber(value) end
-    if not (keys and key and value) then
-      return all(method, "guid", text(guid), "key", key, "meter", keys and meter, "value", value)
-    end
-    keys[key] = (keys[key] or 0) + value
+  function engine:update_counter(guid, key, meter, value)
+    if not add(guid, key, meter, value) then cannot_count("update_counter", guid, key, meter, value) end
   end
 
-  function engine:update_counter(guid, key, meter, value) add_to_counter("update_counter", guid, key, meter, value) end
-
-  function engine:update_counter_raw(guid, key, meter, value) add_to_counter("update_counter_raw", guid, key, meter, value) end
+  function engine:update_counter_raw(guid, key, meter, value)
+    if not add(guid, key, meter, value) then cannot_count("update_counter_raw", guid, key, meter, value) end
+  end
 
   function engine:update_counter_bytes(guid, key, meter)
-    if not context.wire_length then return complain("update_counter_bytes", "no packet is being processed") end
-    add_to_counter("update_counter_bytes", guid, key, meter, context.wire_length)
+    local length = context.wire_length
+    if not length then return complain("update_counter_bytes", "no packet is being processed") end
+    if not add(guid, key, meter, length) then cannot_count("update_counter_bytes", guid, key, meter, length) end
   end
 
   function engine:update_key_info(guid, key, label, description)
@@ -189,7 +159,7 @@ function M.new(context)
     guid, key, meter, direction = group_of(guid), text(key), tonumber(meter), tonumber(direction) or 0
     flow = key_of(flow)
     if not all("add_flow_counter", "flowkey", flow, "guid", guid, "key", key, "meter", meter) then return end
-    if not (meter >= 0 and meter < 2 ^ 31) then return complain("add_flow_counter", "'meter' must be a meter's number") end
+    if not (meter >= 0 and meter <= counting.LAST_METER) then return complain("add_flow_counter", "'meter' must be a meter's number") end
     if direction ~= 1 and direction ~= 2 then direction = 0 end
     put(effects.FLOW_COUNTER, 7, context.time, context.place or -1, flow, guid, key, meter, direction)
   end
@@ -253,23 +223,15 @@ function M.new(context)
   -- A connection begins: what was said of an earlier one with the same key does not hold for it.
   function context.new_flow(flow) given_up[flow] = nil end
 
-  -- Puts the sums of the batch and the flows given up in it into the outbox, in no fixed order, and starts new ones.
+  -- Puts the flows that were given up in the batch into the outbox.
   local function flush()
     for flow in pairs(given_up) do
       put(effects.DISABLE_REASSEMBLY, 1, flow)
       given_up[flow] = nil
     end
-    if next(sums) == nil then return end
-    for guid, meters in pairs(sums) do
-      guid = group_of(guid)
-      for meter, keys in pairs(meters) do
-        for key, sum in pairs(keys) do put(effects.COUNTER, 4, guid, key, meter, sum) end
-      end
-    end
-    sums, last_guid, last_meter, last_keys = {}, nil, nil, nil
   end
 
-  return setmetatable(engine, { __opaque = "the engine belongs to the hook, use it in onresult" }), flush
+  return setmetatable(engine, { __opaque = "the engine belongs to the hook, use it in onresult" }), flush, counters
 end
 
 return M

@@ -14,6 +14,7 @@ local ship = require("offpath.ship")
 local adapters = require("offpath.hooks")
 local packetblock = require("offpath.packetblock")
 local protocols = require("offpath.protocols")
+local declared = require("offpath.declared")
 local storage = require("offpath.storage")
 local flowkey = require("offpath.flowkey")
 local inputfilter = require("offpath.inputfilter")
@@ -63,14 +64,14 @@ function M.start(settings)
     time = 0,
     lease = 0,
   }
-  local names, flush_engine, completion
+  local names, flush_engine, counters, completion
   local T_of_host
   T_of_host, names = prelude.build(settings, {
     createkey = function(guid, key, label) context.engine:update_key_info(guid, key, label) end,
   })
   T = T_of_host -- a script may put another table in its place
   local pack = ship.packer(names, function(id, bytecode) completion.put_code(id, bytecode) end)
-  context.engine, flush_engine = engines.new(context)
+  context.engine, flush_engine, counters = engines.new(context, settings.meter_types or {})
   T_of_host.async, completion = async.new(context, pack, settings.queue_limit)
 
   local plugin, block, block_name, hooks, feed, ask_storage, show_storage = nil, nil, nil, nil, nil, nil, nil
@@ -297,12 +298,25 @@ function M.start(settings)
     return completion.complete_lane()
   end
 
+  -- Everything that is counted goes into the outbox: a window ends.
+  host_end.flush_counters = counters.flush
+
+  -- A group was registered: its kind is that of a member of T, as in "countergroups"; `types` as in counters.lua.
+  function host_end.learn_group(kind, name, guid, types)
+    if types then counters.learn(guid, types) end
+    local known = rawget(T_of_host, kind)
+    if known then known[name] = guid end
+  end
+
+  -- What a declarative block says, as JSON (declared.lua).
+  function host_end.declared(name) return JSON:encode(declared.read(plugin[name])) end
+
   host_end.lower_limit = completion.lower_limit
   host_end.settle = completion.settle
   host_end.note_quick = completion.note_quick
   host_end.use_lane = completion.use_lane
 
-  -- The next values of the outbox; none when it is empty. With `ends` the batch ends: sums and counts join it before.
+  -- The next values of the outbox; none when it is empty. With `ends` the batch ends: packs and counts join it before.
   function host_end.take(ends)
     if ends then
       completion.flush_pack()

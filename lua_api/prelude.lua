@@ -21,7 +21,8 @@ local function classify_objects()
 end
 
 -- `settings`: contextid, probeid, probeversion, context_name, args, side, instanceid, homenets, config, configfile,
--- domain_configfile, countergroups (titles to GUIDs). `effects` has what T.host needs to leave effects; workers have none. Returns T and the names that ship.lua needs.
+-- domain_configfile; on the backend also groups, by the names of the members of T. `effects` has what T.host needs to leave
+-- effects; workers have none. Returns T and the names that ship.lua needs.
 function M.build(settings, effects)
   local T = {
     contextid = settings.contextid,
@@ -39,8 +40,10 @@ function M.build(settings, effects)
   T.util.ac = T.ac
   if settings.side == "backend" then
     T.backend_engineid = settings.instanceid
-    T.countergroups = copy(settings.countergroups or {})
-    for _, kind in ipairs({ "alert", "fts", "resource", "session" }) do T[kind .. "groups"] = copy(guids[kind]) end
+    local groups = settings.groups or {}
+    for _, kind in ipairs({ "counter", "alert", "fts", "resource", "session" }) do
+      T[kind .. "groups"] = copy(groups[kind .. "groups"] or guids[kind] or {})
+    end
   end
   T.host, T.env = require("offpath.hostinfo").build(settings, effects)
   for name, logger in pairs(require("offpath.logging").build(host.log)) do T[name] = logger end

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from engine.stream.keys import split_keys
+from engine.stream.meters import COLUMNS
+from engine.values.windows import MeterType
 from engine.vm.state import LuaState
 from lua_api import WIDTH, Effect, install_plugin
 
@@ -85,6 +89,23 @@ class PluginLua:
         assert self.load(source, block="event_monitor") is None
         self.host[b"events"](time, b"topic", b"")
         return self.take()
+
+    def counted(self) -> dict[tuple[str, str, int], list[float]]:
+        """Cells of what was counted, by group, key and meter; nothing is held afterwards."""
+        self.host[b"flush_counters"]()
+        found = {}
+        for code, values in self.take():
+            if code is Effect.COUNTERS:
+                group, joined, lengths, _, columns = values
+                keys, cells, at = split_keys(joined, lengths), array("d", columns), 0
+                while at < len(cells):
+                    meter, parts = int(cells[at]), COLUMNS[MeterType(int(cells[at + 1]))].parts
+                    for number, key in enumerate(keys):
+                        cell = cells[at + 2 + number * parts : at + 2 + (number + 1) * parts].tolist()
+                        if cell[0] == cell[0]:
+                            found[group.decode(), key, meter] = cell
+                    at += 2 + len(keys) * parts
+        return found
 
     def take(self) -> list[tuple[Effect, tuple[Any, ...]]]:
         """Empty the outbox: each effect with its values."""

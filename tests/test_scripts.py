@@ -166,7 +166,7 @@ async def test_busy_keys() -> None:
     values = {"SYS:GROUP_TOTALS": (3e6,), "0A.00.00.01": (2e6,), "0A.00.00.02": (1e6,), "0A.00.00.03": (0.0,)}
     async with Engine(scripts=[SCRIPTS / "busy_keys.lua"]) as engine:
         alerts, kept = engine.subscribe("alert"), []
-        engine.on_kept(kept.append)
+        engine.on_window(kept.append)
         await engine.flush(Window(0, 0.0, 60.0, (GroupWindow(group, values, {}),)))
     assert [each.message async for each in alerts if isinstance(each, Alert)] == [
         "0A.00.00.01: 2000000 is over 1000000"
@@ -215,7 +215,7 @@ async def test_heartbeat(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     capture.write_bytes(pcap([(59.0 + n, udp(("10.9.9.9", 4000), ("10.0.0.5", 54), b"x")) for n in range(70)]))
     await run("heartbeat.lua", capture, "")
     lines = capfd.readouterr().out.splitlines()
-    assert [line.partition(",")[0] for line in lines[-2:]] == ["00:02:00: 60 seconds", "00:02:08: 8 seconds"]
+    assert [line.partition(",")[0] for line in lines[-2:]] == ["00:02:00: 60 seconds", "00:03:00: 8 seconds"]
 
 
 async def test_top_uploads(synthesis: Synthesis) -> None:

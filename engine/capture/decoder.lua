@@ -242,19 +242,20 @@ local function read_packets(limit)
   return packets, at_end
 end
 
-local function leave(packets, done)
-  return events.lay_out(), packets, done, latest, frame_count, expiry.count()
+local function leave(packets, done, turn)
+  return events.lay_out(), packets, done, latest, frame_count, expiry.count(), turn or math.huge
 end
 
 -- Reads at most `limit` records or blocks; none while segments wait for room. Returns the numbers of events and
--- packets, whether all of the capture is decoded, stream time, and the numbers of frames and of flows that are over.
+-- packets, whether all of the capture is decoded, stream time, the numbers of frames and of flows that are over, and the time
+-- of a packet that waits for the next window, or infinity.
 function M.step(limit)
   start_batch()
   local packets, at_end = 0, false
   frame_count = 0
   if taken == queued then packets, at_end = read_packets(limit) end
   take_segments()
-  return leave(packets, at_end and taken == queued)
+  return leave(packets, at_end and taken == queued, taken == queued and records.turn() or math.huge)
 end
 
 -- Stream time goes on without packets. Returns as `step` does; call again until it is done.
@@ -282,6 +283,7 @@ end
 M.ignore, M.mute = tcp.ignore, tcp.mute
 M.show_flows, M.forget_over = expiry.show, expiry.start_batch
 M.forget, M.position = flows.forget, records.position
+M.end_window = records.end_window
 
 -- The row of a flow key, 0 when there is none.
 function M.flow_row(key) return (flows.find_key(key)) end

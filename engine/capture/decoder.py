@@ -50,6 +50,7 @@ _LUA_FUNCTIONS: Final = (
     "mute",
     "show_flows",
     "forget_over",
+    "end_window",
     "flow_row",
     "flow_bytes",
     "forget",
@@ -122,6 +123,8 @@ class Batch(NamedTuple):
     frame_count: int = 0
     flows: int = 0
     """How many flows are over since the batch before; `Decoder.flows_over` gives them until the next call."""
+    turn: float = math.inf
+    """The time of the next packet where that is of a later window (`Decoder.end_window`); infinity otherwise."""
     origins: int = 0
     """Address of as many `offpath_origin_t`: the packets of the frames as they lie in the capture, and hold as long."""
 
@@ -272,6 +275,10 @@ class Decoder:
             raise RuntimeError(f"{self._name} is not finished: call step() until it is done")
         self._name, self._closed, self._unread = name, closed, True
 
+    def end_window(self, time: float) -> None:
+        """Packets of that time and later ones are not decoded until this is called again, so no batch is of two."""
+        self._lua["end_window"](time)
+
     def want_frames(self, wanted: bool) -> None:
         """Whether the next steps leave their dissected packets in memory, for `Batch.frames`."""
         wanted = wanted or self._needs_frames
@@ -420,9 +427,9 @@ class Decoder:
             self._opened.pop(stream, None)
         self._over.clear()
         self._ignored.clear()
-        events, packets, done, time, frames, flows = self._lua[name](*args)
+        events, packets, done, time, frames, flows, turn = self._lua[name](*args)
         each_event = partial(self._each_event, events)
-        return Batch(packets, done, float(time), each_event, self._frames, frames, flows, self._origins)
+        return Batch(packets, done, float(time), each_event, self._frames, frames, flows, turn, self._origins)
 
     def _each_event(self, number: int) -> Iterator[StreamEvent]:
         arena, ignored = self._arena, self._ignored

@@ -38,6 +38,7 @@ local shift = 0                             -- seconds that are added to all tim
 local span = math.huge                      -- seconds from the first packet of a batch to the last
 local batch_end, is_first = 0, true         -- time that belongs to a later batch; whether the batch has no packet yet
 local next_second, coming = math.huge, 0    -- when it begins; time of the packet that waits for it
+local window_end, turn = math.huge, math.huge -- time from which packets are of a later window; that of such a packet
 local ring_left = 0                         -- packets in the block of a ring
 local interfaces, interface_count = layouts.pool(layouts.interface_t, 6), 0
 
@@ -66,6 +67,10 @@ local function take_record(offset, captured, wire, left, link_type, time)
   if time >= next_second then
     coming = time
     return TICK
+  end
+  if time >= window_end then
+    turn = time
+    return LATER
   end
   if is_first then
     is_first, batch_end = false, time + span
@@ -244,6 +249,16 @@ end
 -- Whether stream time comes to another second at this time.
 function M.is_tick(time)
   return time >= next_second
+end
+
+-- Packets from a time on are not read before this is called again: a window of stream time ends there.
+function M.end_window(time)
+  window_end, turn = time, math.huge
+end
+
+-- The time of the packet at which reading stopped because of that, or infinity.
+function M.turn()
+  return turn
 end
 
 -- From here on packets belong to another batch.

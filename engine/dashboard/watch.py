@@ -55,7 +55,7 @@ class Watch:
     async def run(self) -> None:
         """Until cancelled."""
         end = self._engine.listen("alert", "log", call=self._take)
-        self._engine.on_kept(self._take_window)
+        self._engine.on_window(self._take_window)
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.lag.measure)

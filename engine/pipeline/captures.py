@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields
@@ -38,6 +39,7 @@ _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, 
 
 Breathe = Callable[[], Awaitable[None]]
 TakeFlows = Callable[[Iterator[Flow], Breathe], Awaitable[None]]
+Turn = Callable[[float], Awaitable[float]]
 
 
 class CaptureRun:
@@ -72,13 +74,18 @@ class CaptureRun:
         follow: Callable[[float], None],
         breathe: Breathe,
         take_flows: TakeFlows,
+        turn: Turn,
     ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
-        `take_flows` gets the flows that are over, after everything that their packets caused.
+        `take_flows` gets the flows that are over, after everything that their packets caused. `turn(time)` is awaited
+        when the window of the packets before is over, with the time of the next packet; it says when the window of that
+        one ends.
         Raises `CaptureError` when the source can't be opened.
         """
         self._packets.begin()
+        if not self._reel.wall_time:
+            self._decoder.end_window(-math.inf)
         began = time.perf_counter()
         while (batch := await self._next_batch()) is not None:
             if batch.packets and self._pace is not None:
@@ -102,6 +109,9 @@ class CaptureRun:
                 await take_flows(self._decoder.flows_over(batch), breathe)
                 self.shows_flows = True
                 await breathe()
+            if batch.turn < math.inf:
+                self._decoder.end_window(await turn(batch.turn))
+                began = time.perf_counter()
         done = False
         while not done:
             batch = self._decoder.finish()

@@ -14,7 +14,7 @@ from engine.pipeline.held import ALERTS, DOCUMENTS, RESOURCES, ItemKind, alert_f
 from engine.pipeline.records import RecordBus
 from engine.pipeline.slowpath import SlowPath
 from engine.plugins.plugin import Plugin
-from engine.stream.counters import Counters
+from engine.stream.counters import Counters, Run
 from engine.values.flowkeys import endpoints
 from engine.values.records import Alert, Document, Edge, FlowUpdate, KeyInfo, Resource
 from engine.vm.state import text
@@ -44,6 +44,7 @@ class Effects:
         on_error: Callable[[Plugin, str, str, str], None],
         flows: Flows,
         slow: SlowPath,
+        slice_seconds: float,
     ) -> None:
         """`on_error(plugin, hook, message, traceback)`; `plugins` is the live list of the engine."""
         self._bus = bus
@@ -53,8 +54,10 @@ class Effects:
         self._plugins = plugins
         self._on_error = on_error
         self._slow = slow
+        self._slice = slice_seconds
         self.flows = FlowBook(bus, counters, deliveries, plugins, flows)
         self.flows.sessions = slow.sessions
+        slow.gather_from(self.gather_counters)
         self._extra: dict[str, str | int] = {}
         self.give_up: Callable[[Plugin, bytes], None] = lambda _plugin, _flow: None
         """Hears of connections that a plugin wants no more bytes of."""
@@ -62,7 +65,7 @@ class Effects:
         self.resources = 0
         self._handlers: dict[int, Callable[..., None]] = {
             Effect.ERROR: self._error,
-            Effect.COUNTER: self._counter,
+            Effect.COUNTERS: self._count,
             Effect.KEY_INFO: self._key_info,
             Effect.ALERT: self._alert,
             Effect.RESOURCE: self._resource,
@@ -87,19 +90,31 @@ class Effects:
             return
         for code, values in plugin.take():
             self._handlers[code](plugin, *values)
+        self._counters.work(self._slice)
         if plugin.queue is not None:
             plugin.queue.look_at_lane()
+
+    def gather_counters(self) -> None:
+        """Have all plugins give what they counted: a window ends. It waits to be counted then."""
+        for plugin in tuple(self._plugins):
+            plugin.flush_counters()
+            self.take(plugin)
 
     def _error(self, plugin: Plugin, hook: bytes, message: bytes, traceback: bytes) -> None:
         self._on_error(plugin, text(hook), text(message), text(traceback or b""))
 
-    def _counter(self, _plugin: Plugin, group: bytes, key: bytes, meter: float, value: float) -> None:
-        group_guid, key_text, number = text(group), text(key), int(meter)
-        self._counters.add(group_guid, key_text, number, value)
-        self._slow.counted(group_guid, key_text, number, value)
+    def _count(
+        self, _plugin: Plugin, group: bytes, keys: bytes, lengths: bytes, updates: bytes, columns: bytes
+    ) -> None:
+        run = Run(text(group), keys, lengths, updates, columns)
+        self._counters.put(run)
+        self._slow.counted(run)
 
     def _key_info(self, _plugin: Plugin, group: bytes, key: bytes, name: bytes, value: bytes) -> None:
-        self._bus.publish(KeyInfo(text(group), text(key), text(name), text(value)))
+        info = KeyInfo(text(group), text(key), text(name), text(value))
+        if info.name == "label":
+            self._counters.label(info.group, info.key, info.value)
+        self._bus.publish(info)
 
     def _alert(
         self,

@@ -26,14 +26,16 @@ from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
 from engine.pipeline.slowpath import SlowPath
 from engine.pipeline.storage import PacketStore
+from engine.pipeline.windows import OnWindow, WindowKeeper
 from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
+from engine.stream.groups import Groups
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Record, Summary
-from engine.values.sources import Script, Source
+from engine.values.sources import Live, Script, Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.values.windows import Window
 from engine.vm.state import require_luajit, text
@@ -64,7 +66,8 @@ class Engine:
         self._plugins: list[Plugin] = []
         self._bus = RecordBus(sinks)
         self._log = ScriptLog(self._bus.publish, self._clock.now)
-        self._counters = Counters()
+        self._groups = Groups()
+        self._counters = Counters(self._groups, self.config.window_keys)
         self._deliveries = Deliveries(self.config.message_limit, self._inbox_full)
         self._door = EventDoor(self.config.event_limit, self._plugins, self._clock.now)
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
@@ -82,6 +85,10 @@ class Engine:
             self._script_error,
             self._reader,
             self._slow,
+            self.config.slice_seconds,
+        )
+        self._windows = WindowKeeper(
+            self.config, self._counters, self._bus, self._slow, self._gather, self._clock.now, self._failed_window
         )
         self._analysis = Analysis(
             self.config,
@@ -116,6 +123,7 @@ class Engine:
         self._gate = Gate(self._group.start_soon)
         self._roster = self._make_roster(self._gate, self._group)
         self._began = time.monotonic()
+        self._windows.begin(self._group.start_soon)
         try:
             await self._load_all()
         except BaseException as exc:
@@ -129,6 +137,7 @@ class Engine:
             self.config,
             gate,
             self._log,
+            self._groups,
             now=self._clock.now,
             take=self._effects.take,
             deliver=self._deliver,
@@ -194,13 +203,15 @@ class Engine:
         if drain_seconds:
             await self._finish_work(drain_seconds)
             if not self._hurried:
-                await self._slow.finish(self._clock.now())
+                await self._end_windows(drain_seconds)
                 await self._finish_work(drain_seconds)
+        self._windows.release()
         self._stopping = True
         gate.abandon()
         await self._run_over.wait()
         for plugin in self._plugins:
             plugin.onunload(self._clock.now())
+            plugin.flush_counters()
             self._effects.take(plugin)
             assert plugin.queue is not None
             plugin.queue.detach(self._let_go)  # a worker may be as quick as to do what onunload asked for
@@ -216,10 +227,15 @@ class Engine:
         self._door.plugins_changed()
         self.discard_files()
         self._gate = None
-        self._slow.release()
-        self._publish_counters()
+        await self._windows.finish()  # what was counted in onunload, and is held still
         self._bus.publish(self._summary())
         await self._bus.close()
+
+    async def _end_windows(self, seconds: float) -> None:
+        """Have the last window flushed, and those before it; past so many seconds they are given up."""
+        with anyio.move_on_after(seconds):
+            await self._windows.finish()
+        self._windows.abandon()
 
     async def _finish_work(self, seconds: float) -> None:
         """Drain events, deliveries and tasks, which cause one another, until all are done or the time is over."""
@@ -273,14 +289,18 @@ class Engine:
     # ---- windows
 
     async def flush(self, window: Window) -> None:
-        """Run a flush cycle of the slow path over a window, and over what was published since the last one."""
+        """Run a flush cycle over a window measured elsewhere, and over what was published since the last one."""
         self._running("flush a window")
-        self._roster.learn_groups({group.group.guid: group.group.name for group in window.groups})
-        await self._slow.flush(window)
+        self._roster.learn_groups(group.group for group in window.groups)
+        await self._windows.flush(window)
 
-    def on_kept(self, take: Callable[[Window], None]) -> None:
-        """Have `take(window)` called with what each flush kept of its window."""
-        self._slow.flusher.kept.append(take)
+    def on_window(self, call: OnWindow) -> None:
+        """Have `call(window)` called with each window after its flush, one after the other, on the loop.
+
+        A coroutine function is awaited. The window is what its flush kept: votes and overrides of scripts are applied.
+        What it raises is logged. A source whose time is its own waits for it, as do later windows.
+        """
+        self._windows.on_window(call)
 
     # ---- events
 
@@ -352,17 +372,17 @@ class Engine:
             await self.load(source.path)
         reader = self._reader
         reader.begin(source, self._analysis.begin)
-        await self._slow.finish(self._clock.now())
+        await self._windows.finish()
         self._effects.flows.begin()
         self._slow.begin()
         self._run_over.clear()
+        self._windows.follow_wall(isinstance(source, Live))
         try:
-            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end)
+            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end, self._windows.turn)
             await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
-            await self._slow.finish(self._clock.now())
+            await self._windows.finish()
             await self._settle()
-            self._publish_counters()
             await self._bus.flush()
             if reader.failure is not None:
                 raise reader.failure
@@ -370,6 +390,7 @@ class Engine:
             reader.close_source()
             self._take_batch()
             self._clock.release()
+            self._windows.follow_wall(True)
             self._slow.begin()
             self._run_over.set()
             self._wake()
@@ -406,9 +427,7 @@ class Engine:
             await self._slow.follow(now)
         await self._work_some()
         await self._bus.flush()
-        if time.monotonic() - self._yielded > self.config.slice_seconds:
-            await asyncio.sleep(0)
-            self._yielded = time.monotonic()
+        await self._let_loop_run()
         gate = self._running("go on reading")
         while gate.half_full or self._holds_too_much(gate):
             await gate.progress()
@@ -566,6 +585,7 @@ class Engine:
             records=self._bus.stats(),
             store=self._store.stats(),
             flush=self._slow.stats(),
+            windows=self._windows.stats(),
             flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,
@@ -573,9 +593,18 @@ class Engine:
             plugins=tuple(plugin.stats() for plugin in self._plugins) if gate else self._final_plugin_stats,
         )
 
-    def _publish_counters(self) -> None:
-        for counter in self._counters.take():
-            self._bus.publish(counter)
+    async def _gather(self) -> None:
+        """Bring in all that is counted, but for what waits to be."""
+        self._effects.gather_counters()
+        await self._effects.flows.end_window(self._let_loop_run)
+
+    async def _let_loop_run(self) -> None:
+        if time.monotonic() - self._yielded > self.config.slice_seconds:
+            await asyncio.sleep(0)
+            self._yielded = time.monotonic()
+
+    def _failed_window(self, message: str) -> None:
+        self._log.write("engine", "ERROR", message)
 
     def _summary(self) -> Summary:
         return Summary(self._reader.decode_stats().packets, time.monotonic() - self._began, self.stats.flat())

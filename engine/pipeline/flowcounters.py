@@ -168,6 +168,19 @@ class FlowBook:
         if value:
             self._counters.add(group, key, meter, value)
 
+    async def end_window(self, breathe: Callable[[], Awaitable[None]]) -> None:
+        """Count what flows have carried since their counters began, or since the window before; the counters go on."""
+        counted = list(self._counting)
+        for at in range(0, len(counted), _SLICE):
+            for flow in counted[at : at + _SLICE]:
+                counting = self._counting.get(flow)
+                now = self._look(flow, -1, math.inf) if counting else None
+                if counting and now is not None:
+                    for name, began in counting.items():
+                        self._count(name, began, now)
+                        counting[name] = now
+            await breathe()
+
     # ---- what comes of it
 
     def begin(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,10 @@ from engine.plugins.plugin import FAILED, Plugin
 from engine.values.records import Record
 from engine.values.stats import FlushStats
 from engine.values.windows import GroupWindow, Toppers, Window
+
+
+async def _drop(_window: Window) -> None:
+    """Nobody takes windows."""
 
 
 class Flusher:
@@ -39,8 +43,8 @@ class Flusher:
         self._trackers: dict[Plugin, TopFlows] = {}
         self._complained: set[tuple[Plugin, str]] = set()
         self._windows = self._late = self._dropped = self._kept = self._rejected = 0
-        self.kept: list[Callable[[Window], None]] = []
-        """Get each window with what was kept of it, overrides applied."""
+        self.hand_on: Callable[[Window], Awaitable[None]] = _drop
+        """Gets each window with what was kept of it, overrides applied; the next one waits for that."""
 
     async def flush(self, window: Window, items: HeldItems, *, last: bool = False) -> bool:
         """Run a cycle, after those before it. Nobody is asked about the window, which is counted, when too many wait.
@@ -49,7 +53,7 @@ class Flusher:
         """
         if self._waiting >= self._waiting_limit:
             self._dropped += 1
-            self._hand_on(window)
+            await self.hand_on(window)
             return False
         self._waiting += 1
         try:
@@ -70,15 +74,12 @@ class Flusher:
         await self._flush_flows(now, items.take(FLOWS), last)
         await self._slices.tell(outer, "onendflush", now)
         self._windows += 1
-        self._hand_on(replace(window, groups=groups))
-        self._judge(time.perf_counter() - began, window.end - window.start)
+        taken = time.perf_counter() - began
+        await self.hand_on(replace(window, groups=groups))
+        self._judge(taken, window.end - window.start)
 
     def _of(self, block: str) -> list[Plugin]:
         return [plugin for plugin in self._plugins if plugin.block.name == block]
-
-    def _hand_on(self, window: Window) -> None:
-        for take in self.kept:
-            take(window)
 
     def _judge(self, taken: float, budget: float) -> None:
         """Name the script that took the longest when the cycle took longer than its window."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
+from engine.stream.keys import KeyValues
+
 _SHARDS = 64
 """A dict that grows by doubling moves all that is in it at once: that of a million keys held the loop for 40 ms."""
 
@@ -37,6 +39,14 @@ class Kept(Mapping[str, Values]):
         if values is None:
             raise KeyError(key)
         return tuple(values) if isinstance(values, array) else values
+
+    def counted(self) -> Iterator[tuple[str, int, float]]:
+        """Key, meter and value of what was counted and is kept (`KeyValues.counted`)."""
+        assert isinstance(self._values, KeyValues)
+        for key, meter, value in self._values.counted():
+            values = self._changes[hash(key) % _SHARDS].get(key, ())
+            if values is not None:
+                yield key, meter, values[meter] if values else value
 
     def __iter__(self) -> Iterator[str]:
         changes = self._changes

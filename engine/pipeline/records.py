@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -13,6 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from engine.values.errors import ConfigError
 from engine.values.records import RECORD_TYPES, Record
 from engine.values.stats import RecordStats
+from engine.values.windows import Window
 
 
 class Sink(Protocol):
@@ -29,6 +30,14 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """No record follows."""
+
+
+@runtime_checkable
+class WindowSink(Protocol):
+    """What a sink also has when it takes windows."""
+
+    def write_window(self, window: Window) -> None:
+        """Take a window, after the records that were made in it; must not block."""
 
 
 class Subscription:
@@ -137,6 +146,12 @@ class RecordBus:
         for kinds, call in tuple(self._listeners):
             if record.kind in kinds:
                 call(record)
+
+    def publish_window(self, window: Window) -> None:
+        """Hand a window to the sinks that take windows."""
+        for sink in self._sinks:
+            if isinstance(sink, WindowSink):
+                sink.write_window(window)
 
     def _send(self, subscription: Subscription, record: Record) -> None:
         try:

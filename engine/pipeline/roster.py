@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from engine.offload import Gate, LaneUser, Outcome, TaskQueue
 from engine.offload.process import ProcessWorker
 from engine.offload.worker import LuaWorker, WorkerSetup
 from engine.pipeline.logs import ScriptLog
-from engine.plugins.attachment import GroupTitles
 from engine.plugins.blocks import BlockType, Side
 from engine.plugins.loader import load_script, read_script
 from engine.plugins.plugin import Plugin, ScriptFile
+from engine.stream.groups import Groups, Registered, kind_of, types_of
 from engine.values.config import Config
 from engine.values.errors import EngineError, ScriptLoadError
+from engine.values.windows import CounterGroup, NamedGroup
 from lua_api import API_VERSION
 
 _ids = itertools.count(1)  # `T.contextid`: unique in the process, as states of several engines may share files
@@ -34,6 +36,7 @@ class Roster:
         config: Config,
         gate: Gate,
         log: ScriptLog,
+        groups: Groups,
         *,
         now: Callable[[], float],
         take: Callable[[Plugin], None],
@@ -55,6 +58,7 @@ class Roster:
         self._config = config
         self._gate = gate
         self._log = log
+        self._groups = groups
         self._now = now
         self._take = take
         self._deliver = deliver
@@ -64,13 +68,16 @@ class Roster:
         self._start_soon = start_soon
         self._admit = admit
         self._changed = changed
-        self._titles = GroupTitles()
+        self._new_groups: set[str] = set()
         self._by_title: dict[str, ScriptFile] = {}
         self._warned: dict[Plugin, dict[str, float]] = {}
 
     def load(self, script: str | Path) -> tuple[str, ...]:
         """Load a script and run onload; names of the blocks that run now. Raises `ScriptLoadError`."""
-        return self._start_all(read_script(script))
+        try:
+            return self._start_all(read_script(script))
+        finally:
+            self._attach_to_new()
 
     def _start_all(
         self, file: ScriptFile, wanted: Callable[[BlockType, str], bool] = lambda _block, _group: True
@@ -84,7 +91,9 @@ class Roster:
         return tuple(plugin.block.name for plugin in started)
 
     def _make(self, file: ScriptFile, wanted: Callable[[BlockType, str], bool]) -> tuple[Plugin, ...]:
-        loaded = load_script(file, self._settings, self._log.writer(file.name), self._titles, wanted)
+        log = self._log.writer(file.name)
+        register = partial(self._register, file)
+        loaded = load_script(file, self._plugin_settings, log, self._groups, register, wanted)
         try:
             for plugin in loaded.plugins:
                 self._admit(plugin)
@@ -122,24 +131,44 @@ class Roster:
         )
         return tuple(plugin.block.name for plugin in started)
 
-    def learn_groups(self, counters: Mapping[str, str]) -> None:
-        """Counter groups with these GUIDs and titles are there: monitors that mean them by title are attached."""
-        new = counters.keys() - self._titles.counters.keys()
-        if not new:
-            return
-        self._titles.counters.update(counters)
-        for file in list(self._by_title.values()):
-            there = {(plugin.block.name, plugin.group) for plugin in self._plugins if plugin.path == file.path}
-            self._start_all(
-                file,
-                lambda block, group, there=there: group in new and (block.name, group) not in there,  # type: ignore[misc]
-            )
+    def learn_groups(self, groups: Iterable[CounterGroup]) -> None:
+        """There are these counter groups, too: monitors that mean them by title are attached."""
+        for group in groups:
+            if self._groups.register(group) is Registered.NEW:
+                self._announce(group)
+        self._attach_to_new()
+
+    def _attach_to_new(self) -> None:
+        while self._new_groups:
+            new, self._new_groups = self._new_groups, set()
+            for file in list(self._by_title.values()):
+                self._attach(file, new)
+
+    def _attach(self, file: ScriptFile, groups: set[str]) -> None:
+        there = {(plugin.block.name, plugin.group) for plugin in self._plugins if plugin.path == file.path}
+        self._start_all(file, lambda block, group: group in groups and (block.name, group) not in there)
+
+    def _register(self, file: ScriptFile, group: CounterGroup | NamedGroup) -> None:
+        """The first definition of a group holds (spec 9.1 L12); plugins that run hear of a new one."""
+        became = self._groups.register(group)
+        if became is Registered.OTHER:
+            line = f"the group {group.name!r} is ignored: there is another with its GUID {group.guid}"
+            self._log.write(file.name, "WARN", line)
+        if became is Registered.NEW:
+            self._announce(group)
+
+    def _announce(self, group: CounterGroup | NamedGroup) -> None:
+        self._new_groups.add(group.guid.upper())
+        types = types_of(group) if isinstance(group, CounterGroup) else None
+        for plugin in self._plugins:
+            plugin.learn_group(f"{kind_of(group)}groups", group.name, group.guid, types)
 
     def _start(self, plugin: Plugin, file: ScriptFile) -> bool:
         plugin.slow_seconds = self._config.slow_hook_seconds
         plugin.on_slow = self._slow_hook
         plugin.on_error = self._on_error
         answer = plugin.onload(self._now())
+        plugin.flush_counters()
         plugin.queue = self._make_queue(plugin, file)  # after onload, which may give async_onload its upvalues
         self._take(plugin)
         if answer is True:
@@ -163,6 +192,7 @@ class Roster:
         """Have plugins unload, and take them off the list."""
         for plugin in plugins:
             plugin.onunload(self._now())
+            plugin.flush_counters()
             self._take(plugin)
             if plugin in self._plugins:
                 self._plugins.remove(plugin)
@@ -237,8 +267,10 @@ class Roster:
             "configfile": "",
             "domain_configfile": "",
             "queue_limit": config.queue_limit,
-            "countergroups": {title: guid for guid, title in self._titles.counters.items()},
         }
+
+    def _plugin_settings(self, side: Side) -> Mapping[str, Any]:
+        return {**self._settings(side), "meter_types": self._groups.meter_types(), "groups": self._groups.members()}
 
     def _slow_hook(self, plugin: Plugin, hook: str, seconds: float) -> None:
         if not self.may_warn(plugin, hook):

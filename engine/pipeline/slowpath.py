@@ -13,6 +13,7 @@ from engine.pipeline.records import RecordBus
 from engine.pipeline.sessions import Sessions
 from engine.pipeline.updates import Updates
 from engine.plugins.plugin import Plugin
+from engine.stream.counters import Run
 from engine.values.config import Config
 from engine.values.records import Flow
 from engine.values.stats import FlushStats
@@ -21,11 +22,10 @@ from engine.values.windows import Window
 _TICK_SECONDS = 1
 _MOST_TICKS = 600
 """Seconds that are made up for when stream time leaps; the others count, but nobody is called."""
-_WAITING_WINDOWS = 8
 
 
 class SlowPath:
-    """Calls the metronome each second, and has what was published flushed when a window ends."""
+    """Calls the metronome each second, and flushes windows with what was published in them."""
 
     def __init__(
         self,
@@ -38,26 +38,22 @@ class SlowPath:
     ) -> None:
         """`plugins` is the live list of the engine; `flows()` are those of the source that is read."""
         self._plugins = plugins
-        self._bus = bus
         self._slices = slices
         self._flows = flows
-        self._seconds = config.window_seconds
         self.held = HeldItems(plugins, config.message_limit, config.limits.flows)
-        self.flusher = Flusher(plugins, bus.publish, warn, slices, _WAITING_WINDOWS)
+        self.flusher = Flusher(plugins, bus.publish, warn, slices, config.windows_waiting)
         self.sessions = Sessions(plugins, self.held, slices)
         self.updates = Updates(plugins, slices)
         self._update_groups: frozenset[str] = frozenset()
+        self._gather: Callable[[], None] = lambda: None
         self._second: int | None = None
-        self._window_start = 0.0
-        self._number = self._ticks = 0
-        self._open = False
+        self._ticks = 0
 
     # ---- stream time
 
     def begin(self) -> None:
         """Another source, or none: time has another origin."""
         self._second = None
-        self._open = False
         self.sessions.begin()
 
     def is_due(self, now: float) -> bool:
@@ -65,11 +61,9 @@ class SlowPath:
         return self._second is None or now >= self._second + _TICK_SECONDS
 
     async def follow(self, now: float) -> None:
-        """Stream time has come to `now`: make up for all seconds, and windows, that are over."""
+        """Stream time has come to `now`: make up for all seconds that are over."""
         if self._second is None:
             self._second = math.floor(now)
-            self._window_start = now - now % self._seconds
-        self._open = True
         self._slices.begin()
         while self.is_due(now):
             leap = math.floor(now) - self._second - _MOST_TICKS
@@ -77,53 +71,51 @@ class SlowPath:
             self._second += step
             self._ticks += step
             await self._tick(float(self._second))
-            if self._second >= self._window_start + self._seconds:
-                await self._end_window()
 
     async def _tick(self, now: float) -> None:
         if self.sessions.watches:
             await self.sessions.look(self._flows(), now)
-        await self.updates.tell(now)
+        await self._tell_updates(now)
         backend = [plugin for plugin in self._plugins if plugin.block.side == "backend"]
         await self._slices.tell(backend, "onmetronome", now, self._ticks, _TICK_SECONDS)
 
-    async def _end_window(self) -> None:
-        """The window is over at the last second that its length divides."""
-        assert self._second is not None
-        end = self._second - self._second % self._seconds
-        await self.sessions.snapshots(self._flows(), end)
-        await self.flush(Window(self._number, self._window_start, max(end, self._window_start + self._seconds), ()))
-        self._window_start = end
+    async def _tell_updates(self, now: float) -> None:
+        if self._update_groups:
+            self._gather()
+            await self.updates.tell(now)
 
-    async def finish(self, now: float) -> None:
-        """No more comes for now: flush what there is, if anything came since the last flush."""
-        if not (self._open or self.held or self.updates.pending):
-            return
-        await self.updates.tell(now)
-        start = self._window_start if self._open else now
-        await self.flush(Window(self._number, start, max(now, start), ()), last=True)
-        self._window_start, self._open = now, False
+    # ---- windows
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits for a flush."""
+        return bool(self.held) or self.updates.pending
+
+    async def end_window(self, end: float) -> None:
+        """The window that ends here gets its last second, and flows that have gone on for long."""
+        await self.follow(end)
+        await self.sessions.snapshots(self._flows(), end)
 
     async def flush(self, window: Window, *, last: bool = False) -> None:
-        """Run the cycle of a window: the place where whoever measures windows hands them over."""
-        self._number = window.number + 1
+        """Run the cycle of a window. `last`: no other follows for now."""
+        if last:
+            await self._tell_updates(window.end)
         await self.flusher.flush(window, self.held, last=last)
 
     # ---- what is published
 
-    def counted(self, group: str, key: str, meter: int, value: float) -> None:
-        """A counter was updated."""
-        if group in self._update_groups:
-            self.updates.add(group, key, meter, value)
+    def counted(self, run: Run) -> None:
+        """Some script counted this."""
+        if run.group in self._update_groups:
+            self.updates.add(run)
 
     def plugins_changed(self) -> None:
         """The list of plugins is another one."""
         self._update_groups = self.updates.groups()
 
-    def release(self) -> None:
-        """Publish what is held still: no flush follows."""
-        for record in self.held.take_records():
-            self._bus.publish(record)
+    def gather_from(self, gather: Callable[[], None]) -> None:
+        """`gather()` brings in what plugins counted, for `counted` to hear of it."""
+        self._gather = gather
 
     def stats(self) -> FlushStats:
         """Counts at this moment."""

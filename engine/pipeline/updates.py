@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 from engine.pipeline.flush_slices import Slices
 from engine.plugins.plugin import Plugin
+from engine.stream.counters import Run, samples
+from engine.stream.keys import split_keys
+from engine.values.windows import MeterType
 
 _KEYS = 100_000
 """New keys of a second, and keys that a group remembers before it forgets them all, as a Bloom filter that is full."""
 _METERS = 16
+_SUMS = (MeterType.COUNTER, MeterType.RATE_COUNTER, MeterType.RUNNING_COUNTER)
 
 
 class Updates:
@@ -32,18 +36,28 @@ class Updates:
             if plugin.block.name == "cg_monitor" and plugin.hooks & {"onupdate", "onnewkey"}
         )
 
-    def add(self, group: str, key: str, meter: int, value: float) -> None:
-        """Take an update of a counter of one of the groups that are wanted."""
-        keys = self._sums.setdefault(group, {})
-        values = keys.get(key)
-        if values is None:
-            if len(keys) >= _KEYS:
-                self.dropped += 1
-                return
-            values = keys[key] = []
-        if 0 <= meter < _METERS:
-            values.extend([0.0] * (meter + 1 - len(values)))
-            values[meter] += value
+    def add(self, run: Run) -> None:
+        """Take what was counted in one of the groups that are wanted."""
+        keys = split_keys(run.keys, run.lengths)
+        there = self._sums.setdefault(run.group, {})
+        for meter, kind, values in samples(run, len(keys)):
+            if meter >= _METERS:
+                continue
+            adds = kind in _SUMS
+            for key, value in zip(keys, values, strict=True):
+                if value != value:
+                    continue
+                row = there.get(key) or self._row(there, key)
+                if row is not None:
+                    row.extend([0.0] * (meter + 1 - len(row)))
+                    row[meter] = row[meter] + value if adds else value
+
+    def _row(self, keys: dict[str, list[float]], key: str) -> list[float] | None:
+        if len(keys) >= _KEYS:
+            self.dropped += 1
+            return None
+        row = keys[key] = [0.0]
+        return row
 
     @property
     def pending(self) -> bool:

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import re2
 
 from engine.plugins.blocks import BlockType
 from engine.plugins.plugin import ScriptState
+from engine.stream.groups import Groups
 from engine.values.errors import ScriptLoadError
-from engine.values.groups import ALERT_TITLES
+
+_KINDS = {"alert_monitor": "alert", "cg_monitor": "counter"}
 
 
-@dataclass(slots=True)
-class GroupTitles:
-    """Titles of the groups that there are, by GUID in upper case. Loop thread only; others add to it."""
-
-    counters: dict[str, str] = field(default_factory=dict)
-    alerts: dict[str, str] = field(default_factory=lambda: dict(ALERT_TITLES))
-
-    def of(self, block: BlockType) -> Mapping[str, str]:
-        """Those that a block may be attached to by title."""
-        return self.alerts if block.name == "alert_monitor" else self.counters if block.name == "cg_monitor" else {}
+def titles_for(block: BlockType, groups: Groups) -> Mapping[str, str]:
+    """Titles, by GUID, of the groups that a block may be attached to by title."""
+    kind = _KINDS.get(block.name)
+    return groups.titles(kind) if kind else {}
 
 
-def attached_groups(
-    state: ScriptState, block: BlockType, titles: GroupTitles, report: Callable[[str], None]
-) -> list[str]:
+def attached_groups(state: ScriptState, block: BlockType, known: Groups, report: Callable[[str], None]) -> list[str]:
     """The groups that instances of a block are attached to, each once; one empty name for blocks without groups.
 
     `report(text)` hears of errors of the script's functions. Raises `ScriptLoadError` for a bad regular expression.
@@ -36,13 +29,13 @@ def attached_groups(
     if not block.group_field:
         return [""]
     groups = [guid.upper() for guid in _named(state, block, block.group_field, report)]
-    known = titles.of(block)
+    titles = titles_for(block, known)
     parts, expressions = (_named(state, block, name, report) if name else [] for name in block.name_fields)
     for part in parts:
-        groups += [guid for guid, title in known.items() if part.lower() in title.lower()]
+        groups += [guid for guid, title in titles.items() if part.lower() in title.lower()]
     for expression in expressions:
         search = _compile(state.script.name, block, expression)
-        groups += [guid for guid, title in known.items() if search(title)]
+        groups += [guid for guid, title in titles.items() if search(title)]
     if not groups and block.default_group:
         groups = [block.default_group]
     return list(dict.fromkeys(groups))

@@ -126,13 +126,13 @@ NO_BLOCK = BlockType("", "frontend")
 
 LATER_BLOCKS = frozenset(
     {
-        "countergroup",
-        "alertgroup",
-        "resourcegroup",
         "channellistener",
     }
 )
 """Script types of the spec that are not run yet."""
+
+DECLARATIVE = frozenset({"countergroup", "alertgroup", "resourcegroup"})
+"""Blocks that declare a group (declared.py). They have no hooks, and no instance of their own."""
 
 PLUGIN_FIELDS = frozenset(
     {

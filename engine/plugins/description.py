@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.plugins.blocks import BLOCK_HOOKS, BLOCKS, LATER_BLOCKS, NO_BLOCK, PLUGIN_FIELDS, BlockType, hint
+from engine.plugins.blocks import (
+    BLOCK_HOOKS,
+    BLOCKS,
+    DECLARATIVE,
+    LATER_BLOCKS,
+    NO_BLOCK,
+    PLUGIN_FIELDS,
+    BlockType,
+    hint,
+)
 from engine.values.config import MAX_WORKERS
 from engine.values.errors import ScriptLoadError
 
@@ -47,6 +56,8 @@ class Description:
     script: str
     identity: Identity
     blocks: tuple[BlockType, ...]
+    declared: tuple[str, ...]
+    """Its blocks that declare a group."""
     hooks: Mapping[str, frozenset[str]]
     """Per block, the hooks that the script defines and that are called."""
     topics: tuple[str, ...]
@@ -69,6 +80,7 @@ def describe(script: str, raw: bytes) -> Description:
         script=script,
         identity=_identity(script, told.get("id")),
         blocks=found or (NO_BLOCK,),
+        declared=tuple(sorted(DECLARATIVE & blocks.keys())),
         hooks={block.name: _hooks(block, blocks[block.name]) for block in found},
         topics=_topics(script, blocks),
         workers=_workers(script, fields.get("request_async_workers")),
@@ -165,7 +177,7 @@ def _warnings(fields: Mapping[str, Any], blocks: Mapping[str, Any]) -> list[str]
         warnings.append("TrisulPlugin.id is missing: give id = { name = ... }")
     later = sorted(blocks.keys() & LATER_BLOCKS)
     warnings += [f"scripts of type {name!r} are not run yet; the block is ignored" for name in later]
-    known = frozenset(BLOCKS) | LATER_BLOCKS | PLUGIN_FIELDS
+    known = frozenset(BLOCKS) | DECLARATIVE | LATER_BLOCKS | PLUGIN_FIELDS
     near_misses = [(name, near) for name in sorted(fields) if (near := hint(name, known))]
     warnings += [f"TrisulPlugin.{name} is no name known here: did you mean {near!r}?" for name, near in near_misses]
     for name in sorted(set(blocks) & set(BLOCKS)):

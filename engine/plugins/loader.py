@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.plugins.attachment import GroupTitles, attached_groups, attaches_by_title
+from engine.plugins.attachment import attached_groups, attaches_by_title, titles_for
 from engine.plugins.blocks import BlockType, Side
+from engine.plugins.declared import read_group
 from engine.plugins.description import Description, describe
 from engine.plugins.plugin import Plugin, ScriptFile, ScriptState
+from engine.stream.groups import Groups
 from engine.values.errors import ScriptLoadError
+from engine.values.windows import CounterGroup, NamedGroup
 from engine.vm.state import LuaError
 
 Settings = Callable[[Side], Mapping[str, Any]]
 Log = Callable[[int, bytes], None]
+Register = Callable[[CounterGroup | NamedGroup], None]
 
 _ERROR, _WARN = 4, 5  # of T.K.loglevel
 
@@ -43,11 +47,13 @@ def load_script(
     script: ScriptFile,
     settings: Settings,
     log: Log,
-    titles: GroupTitles,
+    groups: Groups,
+    register: Register = lambda _group: None,
     wanted: Callable[[BlockType, str], bool] = lambda _block, _group: True,
 ) -> Loaded:
     """Make the plugins of a script, of those blocks and groups that are wanted.
 
+    `register` hears of the groups that it declares, before there are plugins. They stay, whatever becomes of these.
     Raises `ScriptLoadError` and leaves nothing behind.
     """
     inspected = ScriptState(script, settings("backend"), log)
@@ -55,10 +61,12 @@ def load_script(
         description = _describe(script.name, inspected)
         for warning in description.warnings:
             log(_WARN, warning.encode())
+        for declared in [read_group(script.name, name, inspected.declared(name)) for name in description.declared]:
+            register(declared)
         attachments = [
             (block, group)
             for block in description.blocks
-            for group in _groups(inspected, block, titles, log)
+            for group in _groups(inspected, block, groups, log)
             if wanted(block, group)
         ]
         by_title = any(attaches_by_title(inspected, block) for block in description.blocks)
@@ -67,17 +75,12 @@ def load_script(
     plugins: list[Plugin] = []
     try:
         for block, group in attachments:
-            plugins.append(_make(script, description, block, group, titles, settings, log))
+            plugins.append(_make(script, description, block, group, groups, settings, log))
     except BaseException:
         for plugin in plugins:
             plugin.close()
         raise
     return Loaded(tuple(plugins), by_title)
-
-
-def load_plugins(script: ScriptFile, settings: Settings, log: Log, titles: GroupTitles | None = None) -> list[Plugin]:
-    """The plugins of a script, in the order of the block table. Raises `ScriptLoadError` and leaves nothing behind."""
-    return list(load_script(script, settings, log, titles or GroupTitles()).plugins)
 
 
 def _describe(script: str, inspected: ScriptState) -> Description:
@@ -87,8 +90,8 @@ def _describe(script: str, inspected: ScriptState) -> Description:
         raise ScriptLoadError(script, "load", f"TrisulPlugin can't be read: {exc}") from exc
 
 
-def _groups(inspected: ScriptState, block: BlockType, titles: GroupTitles, log: Log) -> list[str]:
-    groups = attached_groups(inspected, block, titles, lambda error: log(_ERROR, error.encode()))
+def _groups(inspected: ScriptState, block: BlockType, known: Groups, log: Log) -> list[str]:
+    groups = attached_groups(inspected, block, known, lambda error: log(_ERROR, error.encode()))
     if not groups:
         log(_WARN, f"{block.name}.{block.group_field} names no group; the block is not loaded".encode())
     return groups
@@ -99,17 +102,17 @@ def _make(
     description: Description,
     block: BlockType,
     group: str,
-    titles: GroupTitles,
+    groups: Groups,
     settings: Settings,
     log: Log,
 ) -> Plugin:
     host = ScriptState(script, settings(block.side), log)
     hooks = description.hooks.get(block.name, frozenset())
     try:
-        return Plugin(description, block, host, group, titles.of(block).get(group, ""), hooks)
+        return Plugin(description, block, host, group, titles_for(block, groups).get(group, ""), hooks)
     except BaseException:
         host.close()
         raise
 
 
-__all__ = ["Loaded", "ScriptFile", "load_plugins", "load_script", "read_script"]
+__all__ = ["Loaded", "ScriptFile", "load_script", "read_script"]

@@ -75,6 +75,11 @@ class ScriptState:
         named: bytes = self.lua[b"groups"](block.encode(), field_name.encode())
         return named
 
+    def declared(self, block: str) -> bytes:
+        """What a block that declares a group says (declared.lua), as JSON."""
+        told: bytes = self.lua[b"declared"](block.encode())
+        return told
+
     def errors(self) -> list[str]:
         """What hooks and functions of the script raised since the last call."""
         return [
@@ -140,6 +145,8 @@ class Plugin:
             "flush_keys",
             "flush_items",
             "flow_metrics",
+            "flush_counters",
+            "learn_group",
         ):
             self._functions[name] = self.host.lua[name.encode()]
         group, title = self.group.encode() or None, self.group_title.encode() or None
@@ -232,6 +239,15 @@ class Plugin:
     def learn_guest(self, host: int, number: int) -> None:
         """Make known what lies above a protocol that some script names."""
         self._functions["learn_guest"](host, number)
+
+    def learn_group(self, member: str, name: str, guid: str, types: bytes | None) -> None:
+        """Make known a group that was registered: `member` of T, and for counters the types of its meters."""
+        self._functions["learn_group"](member.encode(), name.encode(), guid.encode(), types)
+
+    def flush_counters(self) -> None:
+        """Put all that is counted into the outbox, as a window ends."""
+        if not self.closed:
+            self._functions["flush_counters"]()
 
     def new_capture(self) -> None:
         """Another capture begins, with flow rows of its own."""

@@ -97,7 +97,7 @@ class Config:
     slice_seconds: float = 0.004
     """How long the pipeline works before it lets the loop run."""
     window_seconds: float = 60.0
-    """Stream time between two flushes of the slow path."""
+    """Stream time that counters are summed for, until a flush; windows begin at multiples of it."""
     homenets: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
     """Home networks, as CIDR text."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -108,6 +108,10 @@ class Config:
     """Folder for the packets of sources, as scripts choose them; None stores nothing."""
     store_mb: int = 100
     """Size of a file in it, in MB, after which the next one begins."""
+    window_keys: int = 1_000_000
+    """Keys that a counter group may have in a window; what is counted for others is in the totals of the group."""
+    windows_waiting: int = 4
+    """Windows that may wait for the flush of another; past it their scripts are not asked, which is counted."""
     limits: CaptureLimits = field(default_factory=CaptureLimits)
 
     def __post_init__(self) -> None:
@@ -129,6 +133,8 @@ class Config:
             "message_limit",
             "subscription_limit",
             "store_mb",
+            "window_keys",
+            "windows_waiting",
         ):
             _check_at_least_one(name, getattr(self, name))
         _check_seconds("window_seconds", self.window_seconds)
@@ -136,6 +142,9 @@ class Config:
             raise ConfigError(f"window_seconds must be at least 1, not {self.window_seconds!r}")
         for name in ("drain_seconds", "slow_hook_seconds", "slice_seconds"):
             _check_seconds(name, getattr(self, name))
+        _check_seconds("window_seconds", self.window_seconds)
+        if not 0.1 <= self.window_seconds <= 86_400:
+            raise ConfigError(f"window_seconds must be 0.1 to 86400, not {self.window_seconds!r}")
         if not isinstance(self.limits, CaptureLimits):
             raise ConfigError(f"limits must be a CaptureLimits, not {self.limits!r}")
 

@@ -190,13 +190,15 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """The sum of one meter of one key, over a run."""
+    """What one meter of one key came to in a window, as its type says (engine/stream/meters.py)."""
 
     kind: ClassVar[str] = "counter"
     group: str
     key: str
     meter: int
     value: float
+    time: float = 0.0
+    """When the window began."""
 
 
 @dataclass(frozen=True, slots=True)

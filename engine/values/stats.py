@@ -294,6 +294,20 @@ class RecordStats:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowStats:
+    """Windows of counters. closed = handled + failed + waiting, where `Engine.on_window` is set."""
+
+    closed: int = 0
+    handled: int = 0
+    failed: int = 0
+    """`on_window` raised, or was not called because the engine stopped."""
+    waiting: int = 0
+    """For `on_window`, the one it is at among them."""
+    rejected: int = 0
+    """Updates of keys past `Config.window_keys`, which are in the totals only."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
     """Everything that is counted. Taken at one moment, on the loop thread."""
 
@@ -309,6 +323,7 @@ class EngineStats:
     records: RecordStats = field(default_factory=RecordStats)
     store: StoreStats = field(default_factory=StoreStats)
     flush: FlushStats = field(default_factory=FlushStats)
+    windows: WindowStats = field(default_factory=WindowStats)
     flow_updates_dropped: int = 0
     """What scripts said of flows past the limits on how much of that is kept."""
     alerts: int = 0
@@ -334,7 +349,7 @@ class EngineStats:
         groups = {name: asdict(getattr(self, name)) for name in ("dns", "tls", "quic", "source", "events")}
         groups |= {"messages": asdict(self.messages), "tasks": self.tasks.counts}
         groups |= {"records": asdict(self.records), "store": asdict(self.store)}
-        groups |= {"flush": asdict(self.flush)}
+        groups |= {"flush": asdict(self.flush), "windows": asdict(self.windows)}
         for group, values in groups.items():
             counts.update({f"{group}_{name}": value for name, value in values.items()})
         own = ("alerts", "resources", "script_errors", "flow_updates_dropped")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Literal
 
 GROUP_TOTALS = "SYS:GROUP_TOTALS"
 """The key of every group that stands for all of its keys (spec 8.3)."""
@@ -54,6 +55,21 @@ class CounterGroup:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     """`keyinfo` of the block."""
 
+    def type_of(self, meter: int) -> MeterType:
+        """The type of a meter; COUNTER for one that the group does not have."""
+        return self.meters[meter].type if meter < len(self.meters) else MeterType.COUNTER
+
+
+@dataclass(frozen=True, slots=True)
+class NamedGroup:
+    """A group without meters: of alerts, resources, documents or flows (spec 2.18, 8.2)."""
+
+    kind: Literal["alert", "resource", "fts", "session"]
+    guid: str
+    """In braces, upper case."""
+    name: str
+    description: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Toppers:
@@ -79,6 +95,8 @@ class GroupWindow:
     toppers: tuple[Toppers, ...] = ()
     rejected: int = 0
     """Updates of keys beyond the limit of the group."""
+    by_script: bool = False
+    """Some script counted here: its counters become records."""
 
 
 @dataclass(frozen=True, slots=True)

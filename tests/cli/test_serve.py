@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ def running(*args: str, **environment: str) -> Iterator[tuple[subprocess.Popen[s
     """A run, and the address that it names."""
     pipe = subprocess.PIPE
     process = subprocess.Popen([*COMMAND, *args], stdout=pipe, stderr=pipe, text=True, env=os.environ | environment)
+    watchdog = threading.Timer(DEADLINE, process.kill)  # what it would say is waited for, so it must end
+    watchdog.start()
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -52,6 +55,7 @@ def running(*args: str, **environment: str) -> Iterator[tuple[subprocess.Popen[s
         assert found, line + process.stderr.read()
         yield process, found[1]
     finally:
+        watchdog.cancel()
         process.kill()
         process.communicate()
 

@@ -153,5 +153,6 @@ async def test_a_page_says_that_the_server_is_gone(tmp_path: Path) -> None:
 
     async with served() as (_, serving, _):
         showing = asyncio.create_task(asyncio.to_thread(show, serving.url))
-        await gone.wait()
+        await asyncio.wait([showing, asyncio.ensure_future(gone.wait())], return_when=asyncio.FIRST_COMPLETED)
     await showing
+    assert gone.is_set()

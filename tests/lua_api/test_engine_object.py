@@ -169,28 +169,42 @@ def test_guids_are_one_text_however_they_are_written() -> None:
     assert {values[0] for _, values in effects(body)} == {b"{4CD742B1-C1CA-4708-BE78-0FCA2EB01A86}"}
 
 
-def test_counters_are_summed_and_cross_once_a_batch() -> None:
+def test_counters_are_summed_and_cross_when_asked_for() -> None:
+    plugin = PluginLua()
     body = """
     for i = 1, 1000 do engine:update_counter('{G}', 'k', 0, 2) end
     engine:update_counter_raw('{G}', 'k', '0', '3')
     engine:update_counter('{G}', 'k', 1, -5)
     engine:update_counter('{G}', 42, 0, 0.5)
     """
-    found = effects(body)
-    assert sorted(found) == [
-        (Effect.COUNTER, (b"{G}", b"42", 0, 0.5)),
-        (Effect.COUNTER, (b"{G}", b"k", 0, 2003)),
-        (Effect.COUNTER, (b"{G}", b"k", 1, -5)),
-    ]
+    assert plugin.run(body) == []
+    assert plugin.counted() == {("{G}", "k", 0): [2003], ("{G}", "k", 1): [-5], ("{G}", "42", 0): [0.5]}
 
 
-def test_sums_start_anew_with_every_batch() -> None:
+def test_sums_start_anew_when_they_have_crossed() -> None:
     plugin = PluginLua()
-    body = "engine:update_counter('{G}', 'k', 0, 4)"
-    assert plugin.run(body) == [(Effect.COUNTER, (b"{G}", b"k", 0, 4))]
-    assert plugin.take() == []
+    plugin.run("engine:update_counter('{G}', 'k', 0, 4)")
+    assert plugin.counted() == {("{G}", "k", 0): [4]}
+    assert plugin.counted() == {}
     plugin.host[b"events"](0.0, b"topic", b"")
-    assert plugin.take() == [(Effect.COUNTER, (b"{G}", b"k", 0, 4))]
+    assert plugin.counted() == {("{G}", "k", 0): [4]}
+
+
+def test_samples_are_aggregated_by_the_type_of_the_meter() -> None:
+    plugin = PluginLua(meter_types={"{G}": bytes([2, 4, 5, 8, 9, 10, 11, 12])})
+    samples = (
+        "for _, value in ipairs { 5, 2, 9 } do for m = 0, 7 do engine:update_counter('{g}', 'k', m, value) end end"
+    )
+    plugin.run(samples)
+    expected = [[16], [16], [9], [16], [16, 3], [5, 9, 9], [9], [2]]  # it fell from 5 to 2: began anew
+    assert plugin.counted() == {("{G}", "k", meter): cell for meter, cell in enumerate(expected)}
+
+
+def test_many_keys_cross_before_they_are_asked_for() -> None:
+    plugin = PluginLua()
+    found = plugin.run("for i = 1, 40000 do engine:update_counter('{G}', i, 0, 1) end")
+    assert {code for code, _ in found} == {Effect.COUNTERS}
+    assert len(plugin.counted()) == 40_000 - 32_768
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ async def flushed(
     settings = Config(slow_hook_seconds=3600.0, **config)
     async with Engine(paths, config=settings, sinks=[collector]) as engine:
         assert engine.load_errors == ()
-        engine.on_kept(kept.append)
+        engine.on_window(kept.append)
         if before:
             await engine.emit("t", "go")
         for each in windows:

@@ -148,7 +148,7 @@ async def test_groups_that_measured_nothing_have_a_cycle_all_the_same(tmp_path: 
     [
         f'counter_guid = {{ "{GROUP}", function() return "{OTHER_GROUP}" end }},',
         'counter_name_match = "by NAME",',
-        'counter_name_match = { "hosts", "apps" },',
+        'counter_name_match = { "hosts by", "apps BY" },',
         'counter_name_regex = "^(Hosts|Apps) by",',
         f'counter_guid = "{GROUP.lower()}", counter_name_match = "by name",',
     ],

@@ -43,9 +43,12 @@ def capture(tmp_path: Path) -> Path:
 
 
 def sums(collector: Collector) -> dict[tuple[str, int], float]:
-    """Values of counters by key and meter."""
-    found: list[Counter] = collector.of("counter")
-    return {(each.key, each.meter): each.value for each in found}
+    """Values of counters by key and meter, of all windows."""
+    found: dict[tuple[str, int], float] = {}
+    each: Counter
+    for each in collector.of("counter"):
+        found[each.key, each.meter] = found.get((each.key, each.meter), 0) + each.value
+    return found
 
 
 def calls_of_onpacket(engine: Engine) -> int:

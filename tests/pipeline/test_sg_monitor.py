@@ -29,7 +29,7 @@ async def test_the_hooks_of_a_flow_come_in_order(tmp_path: Path) -> None:
     assert [name for name, _ in told] == [
         "onnewflow", "onupdate", "onterminate", "onbeginflush", "flushfilter", "onflush", "onendflush",
     ]  # fmt: skip
-    assert {about for _, about in told} == {flow.id, "1001"}
+    assert {about for _, about in told} == {flow.id, "1020"}
     assert (stats.flush.kept, stats.script_errors) == (1, 0)
 
 

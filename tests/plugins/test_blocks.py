@@ -6,7 +6,16 @@ from collections import defaultdict
 
 import pytest
 
-from engine.plugins.blocks import BLOCK_HOOKS, BLOCKS, LATER_BLOCKS, NO_BLOCK, PLUGIN_FIELDS, BlockType, hint
+from engine.plugins.blocks import (
+    BLOCK_HOOKS,
+    BLOCKS,
+    DECLARATIVE,
+    LATER_BLOCKS,
+    NO_BLOCK,
+    PLUGIN_FIELDS,
+    BlockType,
+    hint,
+)
 from engine.vm.state import LuaState
 from lua_api import install_plugin
 
@@ -56,7 +65,7 @@ def test_no_type_is_both_run_and_left_for_later() -> None:
 
 
 def test_all_types_of_the_spec_are_known() -> None:
-    assert len(BLOCKS.keys() | LATER_BLOCKS) == 19 + 1  # and event_monitor
+    assert len(BLOCKS.keys() | LATER_BLOCKS | DECLARATIVE) == 19 + 1  # and event_monitor
 
 
 def test_a_script_without_a_block_has_no_hooks() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.plugins.filex import FilexVotes
-from engine.plugins.loader import load_plugins
+from engine.plugins.loader import load_script
 from engine.plugins.plugin import Plugin, ScriptFile
+from engine.stream.groups import Groups
 
 FLOW = b"06A:0A.00.00.02:p-4E20_C6.33.64.0A:p-0050"
 HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -33,7 +34,9 @@ class Ballot:
         for number, body in enumerate(hooks):
             text = f'TrisulPlugin = {{ id = {{ name = "v" }}, filex_monitor = {{ {body} }} }}'.encode()
             script = ScriptFile(f"/nowhere/{number}.lua", f"{number}.lua", text)
-            self.plugins += load_plugins(script, lambda side: {"side": side, **SETTINGS}, lambda *_: None)
+            self.plugins += load_script(
+                script, lambda side: {"side": side, **SETTINGS}, lambda *_: None, Groups()
+            ).plugins
         self.votes = FilexVotes(
             self.plugins, lambda plugin, line: self.warned.append((plugin.script, line)), self.kept.append
         )

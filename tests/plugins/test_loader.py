@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine import Config, Engine, EngineError, ScriptLoadError
-from engine.plugins.loader import load_plugins, read_script
+from engine.plugins.loader import load_script, read_script
+from engine.stream.groups import Groups
 from engine.values.errors import EngineClosedError
 from engine.vm import LuaState
 from tests.scripts import ALERTS, Collector, on_event, plugin, write
@@ -217,6 +218,6 @@ def test_a_failure_half_way_leaves_no_state_behind(tmp_path: Path) -> None:
     settings = {"homenets": [], "config": {}, "queue_limit": 1}
     before = open_states()
     with pytest.raises(ScriptLoadError, match="third time"):
-        load_plugins(script, lambda side: {"side": side, **settings}, lambda *_: None)
+        load_script(script, lambda side: {"side": side, **settings}, lambda *_: None, Groups())
     assert marker.read_text() == "xxx"
     assert open_states() == before
