@@ -225,7 +225,7 @@ class SourceRun:
             await anyio.sleep(_TICK)
             stats = engine.stats
             self._note(stats)
-            self.display.show(stats)
+            self.display.show(stats, over=self._over)
             if self._drained is not None and not stats.tasks.pending:
                 self._drained.set()
 

@@ -144,13 +144,13 @@ def _group(measured: GroupWindow) -> dict[str, Any]:
     names = {each.number: each for each in group.meters}
     return {
         "guid": group.guid,
-        "name": group.name,
+        "name": group.name or group.guid,
         "keys": len(measured.values) - (GROUP_TOTALS in measured.values),
         "rejected": measured.rejected,
         "meters": [
             {
                 "number": each.meter,
-                "name": names[each.meter].name if each.meter in names else str(each.meter),
+                "name": (each.meter in names and names[each.meter].name) or f"meter {each.meter}",
                 "units": names[each.meter].units if each.meter in names else "",
                 "smallest": each.smallest,
                 "items": [_item(group, measured, *item) for item in each.items[:TOP]],

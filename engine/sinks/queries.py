@@ -107,7 +107,7 @@ def find_group(db: sqlite3.Connection, text: str) -> StoredGroup:
     for each in found:
         if wanted in (each.name.casefold(), each.guid.casefold().strip("{}")):
             return each
-    names = ", ".join(each.name for each in found[:_NAMED])
+    names = ", ".join(each.name or each.guid for each in found[:_NAMED])
     more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
     raise QueryError(f"no counter group {text!r}, there {_are(names + more, 'counter group')}")
 
@@ -117,8 +117,8 @@ def find_meter(group: StoredGroup, text: str) -> Meter:
     for each in group.meters:
         if text.casefold() == each.name.casefold() or text == str(each.number):
             return each
-    names = ", ".join(f"{each.number} {each.name}" for each in group.meters)
-    raise QueryError(f"no meter {text!r} in {group.name}, there {_are(names, 'meter')}")
+    names = ", ".join(f"{each.number} {each.name}".rstrip() for each in group.meters)
+    raise QueryError(f"no meter {text!r} in {group.name or group.guid}, there {_are(names, 'meter')}")
 
 
 def _are(names: str, noun: str) -> str:
@@ -130,7 +130,7 @@ def find_key(db: sqlite3.Connection, group: StoredGroup, text: str) -> str:
     for known in (text, *_labelled(db, group, text)):
         if db.execute(_SEEK.format(table=counters_table(group.id)), (known,)).fetchone():
             return known
-    raise QueryError(f"no key {text!r} in {group.name}: offpath query FILE toppers shows some")
+    raise QueryError(f"no key {text!r} in {group.name or group.guid}: offpath query FILE toppers shows some")
 
 
 _SEEK = "SELECT 1 FROM windows w CROSS JOIN {table} c ON c.window = w.id AND c.key = ? LIMIT 1"

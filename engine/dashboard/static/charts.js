@@ -64,7 +64,7 @@ export class Chart {
       },
       axes: [
         { ...axis, size: 28, space: 70, values: (_, splits) => splits.map(clock) },
-        { ...axis, size: 58, values: (_, splits) => splits.map((each) => (each === null ? "" : this.format(each))) },
+        { ...axis, size: 58, values: (_, splits) => splits.map((each) => (each === null ? "" : plain(this.format(each)))) },
       ],
       series: [
         { label: "time", value: (_, each) => (each === null ? "" : clock(each)) },
@@ -89,6 +89,11 @@ export class Chart {
     if (!this.plot) this.build();
     else if (width && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT });
   }
+}
+
+/** Without zeros that say nothing on an axis. */
+function plain(text) {
+  return text.replace(/\.0+(?=\D|$)/, "");
 }
 
 function clock(seconds) {
