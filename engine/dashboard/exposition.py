@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from engine.values.histogram import Histogram, upper_bound
+from engine.values.histogram import BUCKETS, Histogram, upper_bound
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,16 +43,20 @@ def _lines(family: Family) -> Iterator[str]:
 
 def _histogram(name: str, labels: Labels, values: Histogram) -> Iterator[str]:
     total = 0
-    for bucket, count in enumerate(values.counts):
+    first = f"{name}_bucket{{" + "".join(f"{each}," for each in _pairs(labels))
+    for bound, count in zip(_BOUNDS, values.counts, strict=True):
         total += count
-        bound = (("le", _number(upper_bound(bucket))),)
-        yield f"{name}_bucket{_braced((*labels, *bound))} {total}"
+        yield f"{first}{bound} {total}"
     yield f"{name}_sum{_braced(labels)} {_number(values.seconds)}"
     yield f"{name}_count{_braced(labels)} {total}"
 
 
 def _braced(labels: Labels) -> str:
-    return "{" + ",".join(f'{name}="{_quoted(value)}"' for name, value in labels) + "}" if labels else ""
+    return "{" + ",".join(_pairs(labels)) + "}" if labels else ""
+
+
+def _pairs(labels: Labels) -> list[str]:
+    return [f'{name}="{_quoted(value)}"' for name, value in labels]
 
 
 def _number(value: float) -> str:
@@ -71,3 +75,6 @@ def _quoted(text: str) -> str:
     """File names may hold anything, also what is no UTF-8."""
     whole = text.encode("utf-8", "replace").decode("utf-8")
     return whole.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+_BOUNDS: Final = tuple(f'le="{_number(upper_bound(bucket))}"}}' for bucket in range(BUCKETS))

@@ -43,28 +43,24 @@ _HELP: Final = {
 """What reads wrongly without the sentences around it."""
 
 
-def families(stats: EngineStats, *, reading: bool, lag: Histogram, version: str, others: Iterable[Any]) -> list[Family]:
+def families(
+    stats: EngineStats, *, reading: bool, lag: Histogram, version: str, others: Iterable[Any]
+) -> Iterator[Family]:
     """All families. `others` are counts of the dashboard's own, as dataclasses."""
-    made = [
-        Family("offpath_info", "gauge", "What runs.", (((("version", version),), 1),)),
-        Family("offpath_source_reading", "gauge", "1 while a source is being read.", (((), int(reading)),)),
-        Family(
-            "offpath_loop_lag_seconds",
-            "histogram",
-            "How late the event loop was, looked at 50 times a second.",
-            (((), lag),),
-        ),
-    ]
+    yield Family("offpath_info", "gauge", "What runs.", (((("version", version),), 1),))
+    yield Family("offpath_source_reading", "gauge", "1 while a source is being read.", (((), int(reading)),))
+    told = "How late the event loop was, looked at 50 times a second."
+    yield Family("offpath_loop_lag_seconds", "histogram", told, (((), lag),))
     for each in fields(stats):
         value = getattr(stats, each.name)
         group = _GROUPS.get(each.name, each.name)
         if is_dataclass(value):
-            made += _of_counts(group, [((), value)])
+            yield from _of_counts(group, [((), value)])
         elif isinstance(value, int):
-            made.append(_count(type(stats).__name__, "", each.name, [((), value)]))
+            yield _count(type(stats).__name__, "", each.name, [((), value)])
     for other in others:
-        made += _of_counts(f"dashboard_{type(other).__name__.removesuffix('Stats').lower()}", [((), other)])
-    return [*made, *_of_plugins(stats.plugins)]
+        yield from _of_counts(f"dashboard_{type(other).__name__.removesuffix('Stats').lower()}", [((), other)])
+    yield from _of_plugins(stats.plugins)
 
 
 def _of_counts(group: str, found: list[tuple[Labels, Any]]) -> Iterator[Family]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from heapq import nlargest
 from typing import Any, Final
 
@@ -32,7 +33,12 @@ _NO_LOSS: Final = frozenset({"flows_timed_out", "store_skipped", "flush_rejected
 
 def losses(counts: Mapping[str, int]) -> dict[str, int]:
     """The counts of what got lost, as far as they are not zero, by their names in `EngineStats.flat`."""
-    return {name: value for name, value in counts.items() if value and _LOSS.search(name) and name not in _NO_LOSS}
+    return {name: value for name, value in counts.items() if value and _is_loss(name)}
+
+
+@cache
+def _is_loss(name: str) -> bool:
+    return bool(_LOSS.search(name)) and name not in _NO_LOSS
 
 
 def totals(stats: EngineStats) -> dict[str, int]:

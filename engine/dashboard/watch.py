@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -46,7 +47,6 @@ class Watch:
         self._flush: asyncio.TimerHandle | None = None
         self._window: dict[str, Any] | None = None
         self._over = False
-        self._was_reading = False
         self._began = time.time()
         self._totals = snapshot.totals(engine.stats)
         self._last = time.monotonic()
@@ -85,8 +85,7 @@ class Watch:
     def troubles(self) -> list[str]:
         """Why the engine is not healthy; nothing when it is."""
         found = []
-        state = self._state()
-        if state == "over":
+        if self._state() == "over":
             found.append("the source is over")
         worst = self.lag.worst_recent(time.monotonic())
         if worst >= _HELD:
@@ -95,10 +94,7 @@ class Watch:
 
     def _state(self) -> str:
         """``reading``; ``over`` after that; ``waiting`` for events while there was no source."""
-        if self._engine.reading:
-            self._was_reading = True
-            return "reading"
-        return "over" if self._was_reading or self._engine.stats.decode.packets else "waiting"
+        return {True: "reading", False: "over", None: "waiting"}[self._engine.reading]
 
     def _look(self) -> dict[str, Any]:
         stats, now = self._engine.stats, time.monotonic()
@@ -163,6 +159,7 @@ class Watch:
             self.feed.publish(encode("window", self._window))
 
 
+@cache
 def package_version() -> str:
     """What runs; empty where it was not installed."""
     try:

@@ -567,9 +567,9 @@ class Engine:
         return self._bus.listen(kinds, call)
 
     @property
-    def reading(self) -> bool:
-        """Whether a source is being read: from the first look at it until the work that it caused has settled."""
-        return self._reader.active
+    def reading(self) -> bool | None:
+        """Whether a source is being read, until the work it caused has settled; None when there was none so far."""
+        return self._reader.active or (False if self._reader.used else None)
 
     @property
     def stats(self) -> EngineStats:

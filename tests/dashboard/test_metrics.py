@@ -86,7 +86,7 @@ def test_everything_that_is_counted_is_there(group: str) -> None:
 
 
 def test_every_family_has_help_and_a_name_by_the_rules() -> None:
-    made = families(STATS, reading=True, lag=recorded(0.1), version="1", others=[FeedStats(), DatabaseStats()])
+    made = list(families(STATS, reading=True, lag=recorded(0.1), version="1", others=[FeedStats(), DatabaseStats()]))
     for each in made:
         assert each.help.strip(), each.name
         assert (each.kind == "counter") == each.name.endswith("_total"), each.name

@@ -48,6 +48,7 @@ function listen() {
   on("hello", (hello) => {
     byId("source").textContent = hello.title;
     byId("version").textContent = hello.version ? `offpath ${hello.version}` : "";
+    byId("api").hidden = !hello.asks;
     document.title = hello.title ? `${hello.title} – Offpath` : "Offpath";
     showNow(hello.now);
     for (const [name, chart] of Object.entries(charts)) chart.reset(hello.history.map((each) => chartPoint(name, each)));
