@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-FLOORS = ("values", "lua_api", "vm", "offload", "capture", "stream", "plugins", "pipeline", "sinks", "cli")
+FLOORS = ("values", "lua_api", "vm", "offload", "capture", "stream", "plugins", "pipeline", "sinks", "dashboard", "cli")
 """From the ground up."""
 
 RANKS = {name: rank for rank, name in enumerate(FLOORS)}
@@ -93,6 +93,10 @@ def test_the_edges_do_not_lean_on_each_other() -> None:
     sinks = [path for path in MODULES if floor_of(name_of(path)) == "sinks"]
     assert sinks
     assert not [module for path in sinks for module, _ in imports(path) if floor_of(module) == "cli"]
+
+
+def test_starlette_and_uvicorn_are_left_to_the_dashboard() -> None:
+    assert importers_of("starlette") == importers_of("uvicorn") == {"dashboard"}
 
 
 def test_lua_api_never_imports_the_engine() -> None:

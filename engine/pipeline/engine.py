@@ -36,7 +36,7 @@ from engine.stream.groups import Groups
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
-from engine.values.records import Summary
+from engine.values.records import Record, Summary
 from engine.values.sources import Live, Script, Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.values.windows import Window
@@ -495,6 +495,19 @@ class Engine:
     def subscribe(self, *kinds: str, limit: int | None = None) -> Subscription:
         """A bounded subscription to records of some kinds, or of all. Raises `ConfigError` for an unknown kind."""
         return self._bus.subscribe(kinds, limit or self.config.subscription_limit)
+
+    def listen(self, *kinds: str, call: Callable[[Record], None]) -> Callable[[], None]:
+        """Have `call(record)` called on the loop with each record of some kinds, as it is made; the result ends that.
+
+        For who keeps no more than the last few: it must be quick and must not raise. Raises `ConfigError` for an
+        unknown kind.
+        """
+        return self._bus.listen(kinds, call)
+
+    @property
+    def reading(self) -> bool | None:
+        """Whether a source is being read, until the work it caused has settled; None when there was none so far."""
+        return self._reader.active or (False if self._reader.used else None)
 
     @property
     def stats(self) -> EngineStats:

@@ -32,6 +32,8 @@ class CaptureReader:
         self._warn_of_source = warn_of_source
         self._config = config
         self._run: CaptureRun | None = None
+        self.used = False
+        """Whether there ever was a source."""
         self._decoded, self._source = DecodeStats(), SourceStats()
 
     @property
@@ -64,6 +66,7 @@ class CaptureReader:
             reel.close()
             raise
         seconds = self._config.slice_seconds
+        self.used = True
         self._run = CaptureRun(reel, pace, decoder, wanted, self._packets, store, self._wants_frames, seconds)
 
     def _wants_frames(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -95,6 +95,7 @@ class RecordBus:
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
         self._subscriptions: list[Subscription] = []
+        self._listeners: list[tuple[frozenset[str], Callable[[Record], None]]] = []
         self.kinds = set(RECORD_TYPES) if self._sinks else set[str]()
         """Kinds of which someone takes the records, kept up to date: others need not be made."""
         self._asked = frozenset[str]().union(*(getattr(each, "asks_for", ()) for each in self._sinks))
@@ -102,14 +103,28 @@ class RecordBus:
 
     def subscribe(self, kinds: Iterable[str], limit: int) -> Subscription:
         """A subscription to records of some kinds, or of all. Raises `ConfigError` for an unknown kind."""
-        wanted = frozenset(kinds) or frozenset(RECORD_TYPES)
-        for kind in sorted(wanted - RECORD_TYPES.keys()):
-            raise ConfigError(f"no records of kind {kind!r}, there are {', '.join(sorted(RECORD_TYPES))}")
+        wanted = _known(kinds)
         send, receive = anyio.create_memory_object_stream[Record](limit)
         subscription = Subscription(receive, send, wanted)
         self._subscriptions.append(subscription)
         self.kinds |= wanted
         return subscription
+
+    def listen(self, kinds: Iterable[str], call: Callable[[Record], None]) -> Callable[[], None]:
+        """Have `call` called with each record of some kinds, or of all; what is returned ends that.
+
+        Raises `ConfigError` for an unknown kind.
+        """
+        listener = (_known(kinds), call)
+        self._listeners.append(listener)
+        self.kinds |= listener[0]
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+                self._forget_kinds()
+
+        return end
 
     def wants(self, kind: str) -> bool:
         """Whether anyone takes records of a kind."""
@@ -117,7 +132,8 @@ class RecordBus:
 
     def subscribed(self, kind: str) -> bool:
         """Whether a subscription, or a sink that says so, asks for a kind: for what is too much for every sink."""
-        return kind in self._asked or any(kind in each.kinds for each in self._subscriptions)
+        asked = (*(each.kinds for each in self._subscriptions), *(kinds for kinds, _ in self._listeners))
+        return kind in self._asked or any(kind in each for each in asked)
 
     def publish(self, record: Record) -> None:
         """Hand a record to all who want it."""
@@ -127,6 +143,9 @@ class RecordBus:
         for subscription in tuple(self._subscriptions):
             if record.kind in subscription.kinds:
                 self._send(subscription, record)
+        for kinds, call in tuple(self._listeners):
+            if record.kind in kinds:
+                call(record)
 
     def publish_window(self, window: Window) -> None:
         """Hand a window to the sinks that take windows."""
@@ -143,8 +162,12 @@ class RecordBus:
             self._dropped += 1
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._subscriptions.remove(subscription)
-            if not self._sinks:  # the set stays the same: others look into it
-                self.kinds &= frozenset[str]().union(*(each.kinds for each in self._subscriptions))
+            self._forget_kinds()
+
+    def _forget_kinds(self) -> None:
+        if not self._sinks:  # the set stays the same: others look into it
+            taken = (*(each.kinds for each in self._subscriptions), *(kinds for kinds, _ in self._listeners))
+            self.kinds &= frozenset[str]().union(*taken)
 
     async def flush(self) -> None:
         """Let the sinks bring away what they have."""
@@ -162,3 +185,10 @@ class RecordBus:
     def stats(self) -> RecordStats:
         """Counts at this moment."""
         return RecordStats(self._made, self._delivered, self._dropped)
+
+
+def _known(kinds: Iterable[str]) -> frozenset[str]:
+    wanted = frozenset(kinds) or frozenset(RECORD_TYPES)
+    for kind in sorted(wanted - RECORD_TYPES.keys()):
+        raise ConfigError(f"no records of kind {kind!r}, there are {', '.join(sorted(RECORD_TYPES))}")
+    return wanted
