@@ -582,7 +582,7 @@ class Engine:
 
     async def _gather(self) -> None:
         """Bring in all that is counted, but for what waits to be."""
-        self._effects.gather_counters()
+        await self._effects.gather_counters()
         await self._effects.flows.end_window(self._let_loop_run)
 
     async def _let_loop_run(self) -> None:
