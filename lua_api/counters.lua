@@ -29,8 +29,8 @@ local M = {}
 
 -- Keys of a state that are held before they cross.
 local HELD = 2 ^ 20
--- Keys that cross at once: the host takes a millisecond for each such run.
-local RUN = 1024
+-- Keys that cross at once: the host takes half a millisecond for each such run.
+local RUN = 512
 -- Runs that cross at the end of a batch, when something is to cross.
 local RUNS = 4
 -- Groups as scripts write their GUIDs, and numbers that are keys; past it they are looked up anew.

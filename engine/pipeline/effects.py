@@ -56,7 +56,7 @@ class Effects:
         self._plugins = plugins
         self._on_error = on_error
         self._slow = slow
-        self._slice = slice_seconds
+        self._slice = slice_seconds / 2  # a task whose timer is due gets its turn after two of them
         self.flows = FlowBook(bus, counters, deliveries, plugins, flows)
         self.flows.sessions = slow.sessions
         slow.gather_from(self.gather_counters)

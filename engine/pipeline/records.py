@@ -11,7 +11,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from engine.values.errors import ConfigError
-from engine.values.records import RECORD_TYPES, Record
+from engine.values.records import RECORD_TYPES, Counter, Record
 from engine.values.stats import RecordStats
 from engine.values.windows import Window
 
@@ -34,7 +34,7 @@ class Sink(Protocol):
 
 @runtime_checkable
 class WindowSink(Protocol):
-    """What a sink also has when it takes windows."""
+    """What a sink also has when it takes windows. Counters are in them, so it gets no records of kind `counter`."""
 
     def write_window(self, window: Window) -> None:
         """Take a window, after the records that were made in it; must not block."""
@@ -94,6 +94,7 @@ class RecordBus:
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
+        self._plain_sinks = [each for each in self._sinks if not isinstance(each, WindowSink)]
         self._subscriptions: list[Subscription] = []
         self.kinds = set(RECORD_TYPES) if self._sinks else set[str]()
         """Kinds of which someone takes the records, kept up to date: others need not be made."""
@@ -121,12 +122,24 @@ class RecordBus:
 
     def publish(self, record: Record) -> None:
         """Hand a record to all who want it."""
+        self._hand(record, self._sinks)
+
+    def _hand(self, record: Record, sinks: Iterable[Sink]) -> None:
         self._made += 1
-        for sink in self._sinks:
+        for sink in sinks:
             sink.write(record)
         for subscription in tuple(self._subscriptions):
             if record.kind in subscription.kinds:
                 self._send(subscription, record)
+
+    @property
+    def wants_counters(self) -> bool:
+        """Whether anyone takes counters as records."""
+        return bool(self._plain_sinks) or any("counter" in each.kinds for each in self._subscriptions)
+
+    def publish_counter(self, counter: Counter) -> None:
+        """Hand a counter to all who want it and don't get it with its window."""
+        self._hand(counter, self._plain_sinks)
 
     def publish_window(self, window: Window) -> None:
         """Hand a window to the sinks that take windows."""
