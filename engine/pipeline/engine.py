@@ -66,6 +66,7 @@ class Engine:
         self._plugins: list[Plugin] = []
         self._bus = RecordBus(sinks)
         self._log = ScriptLog(self._bus.publish, self._clock.now)
+        self._bus.on_failure = lambda error: self._log.write("engine", "ERROR", f"{error}; it gets nothing more")
         self._groups = Groups()
         self._counters = Counters(self._groups, self.config.window_keys)
         self._deliveries = Deliveries(self.config.message_limit, self._inbox_full)
@@ -573,6 +574,7 @@ class Engine:
             store=self._store.stats(),
             flush=self._slow.stats(),
             windows=self._windows.stats(),
+            sinks=self._bus.sink_stats(),
             flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,

@@ -248,7 +248,8 @@ async def test_a_failure_is_told_once_and_the_rest_is_counted(error: Exception) 
     sink.close_now()
     assert "offpath-test" not in {thread.name for thread in threading.enumerate()}
     stats = sink.stats()
-    assert (stats.records, stats.lost, stats.waiting) == (writer._BATCH * 3, writer._BATCH * 2, 0)
+    assert (stats.records, stats.failed, stats.dropped) == (writer._BATCH * 3, writer._BATCH * 2, writer._BATCH)
+    assert (stats.stored, stats.pending, stats.waiting) == (0, 0, 0)
     assert backend.ended == "aborted"
 
 
