@@ -140,7 +140,8 @@ class SourceRun:
         if (isinstance(self._plan.source, Live) or self._over) and not self._life.cancel_called:
             self._interrupted = 0  # there is no other end
         if self._failure is not None:
-            if self.stats.decode.packets and isinstance(self._failure, CaptureError):
+            lost = any(each.lost or each.windows_lost for each in self.stats.sinks)
+            if lost or (self.stats.decode.packets and isinstance(self._failure, CaptureError)):
                 _print(summary_lines(self.stats, self._read_seconds))
             raise self._failure
 

@@ -156,6 +156,8 @@ def _losses(stats: EngineStats) -> list[str]:
         (tasks.late_results, "async result", " too late"),
         (stats.records.dropped, "record", " dropped"),
         (stats.store.lost, "packet", " not stored: writing failed"),
+        (sum(each.windows_lost for each in stats.sinks), "window", " not stored"),
+        (sum(each.lost for each in stats.sinks), "record", " not stored"),
         (stats.flush.dropped, "window", " that no script was asked about"),
         (stats.flush.unvoted, "item", " past the limit on what waits for a flush"),
         (stats.flush.updates_dropped, "counter update", " past the limit on keys in a second"),

@@ -67,6 +67,7 @@ class Engine:
         self._plugins: list[Plugin] = []
         self._bus = RecordBus(sinks)
         self._log = ScriptLog(self._bus.publish, self._clock.now)
+        self._bus.on_failure = lambda error: self._log.write("engine", "ERROR", f"{error}; it gets nothing more")
         self._groups = Groups()
         self._counters = Counters(self._groups, self.config.window_keys)
         self._deliveries = Deliveries(self.config.message_limit, self._inbox_full)
@@ -524,6 +525,7 @@ class Engine:
             store=self._store.stats(),
             flush=self._slow.stats(),
             windows=self._windows.stats(),
+            sinks=self._bus.sink_stats(),
             flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,
@@ -533,7 +535,7 @@ class Engine:
 
     async def _gather(self) -> None:
         """Bring in all that is counted, but for what waits to be."""
-        self._effects.gather_counters()
+        await self._effects.gather_counters()
         await self._effects.flows.end_window(self._let_loop_run)
 
     async def _let_loop_run(self) -> None:

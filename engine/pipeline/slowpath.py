@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from engine.pipeline.flush import Flusher
@@ -45,7 +45,7 @@ class SlowPath:
         self.sessions = Sessions(plugins, self.held, slices)
         self.updates = Updates(plugins, slices)
         self._update_groups: frozenset[str] = frozenset()
-        self._gather: Callable[[], None] = lambda: None
+        self._gather: Callable[[], Awaitable[None]] | None = None
         self._second: int | None = None
         self._ticks = 0
 
@@ -80,8 +80,8 @@ class SlowPath:
         await self._slices.tell(backend, "onmetronome", now, self._ticks, _TICK_SECONDS)
 
     async def _tell_updates(self, now: float) -> None:
-        if self._update_groups:
-            self._gather()
+        if self._update_groups and self._gather is not None:
+            await self._gather()
             await self.updates.tell(now)
 
     # ---- windows
@@ -113,8 +113,8 @@ class SlowPath:
         """The list of plugins is another one."""
         self._update_groups = self.updates.groups()
 
-    def gather_from(self, gather: Callable[[], None]) -> None:
-        """`gather()` brings in what plugins counted, for `counted` to hear of it."""
+    def gather_from(self, gather: Callable[[], Awaitable[None]]) -> None:
+        """`gather()` is awaited, and brings in what plugins counted, for `counted` to hear of it."""
         self._gather = gather
 
     def stats(self) -> FlushStats:

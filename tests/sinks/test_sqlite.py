@@ -185,7 +185,7 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     for attempt in (SqliteSink, open_to_read):
-        with pytest.raises(SinkError, match=r"x\.db: has schema 3, made by a newer offpath; this one knows 2"):
+        with pytest.raises(SinkError, match=r"x\.db: has schema 4, made by a newer offpath; this one knows 3"):
             attempt(path)
 
 
@@ -249,7 +249,8 @@ async def test_a_failure_is_told_once_and_the_rest_is_counted(error: Exception) 
     sink.close_now()
     assert "offpath-test" not in {thread.name for thread in threading.enumerate()}
     stats = sink.stats()
-    assert (stats.records, stats.lost, stats.waiting) == (writer._BATCH * 3, writer._BATCH * 2, 0)
+    assert (stats.records, stats.failed, stats.dropped) == (writer._BATCH * 3, writer._BATCH * 2, writer._BATCH)
+    assert (stats.stored, stats.pending, stats.waiting) == (0, 0, 0)
     assert backend.ended == "aborted"
 
 
