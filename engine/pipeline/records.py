@@ -128,6 +128,11 @@ class RecordBus:
             if record.kind in subscription.kinds:
                 self._send(subscription, record)
 
+    @property
+    def takes_windows(self) -> bool:
+        """Whether some sink takes windows."""
+        return any(isinstance(sink, WindowSink) for sink in self._sinks)
+
     def publish_window(self, window: Window) -> None:
         """Hand a window to the sinks that take windows."""
         for sink in self._sinks:

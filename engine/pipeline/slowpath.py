@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from engine.pipeline.flush import Flusher
@@ -22,6 +22,10 @@ from engine.values.windows import Window
 _TICK_SECONDS = 1
 _MOST_TICKS = 600
 """Seconds that are made up for when stream time leaps; the others count, but nobody is called."""
+
+
+async def _nothing() -> None:
+    """Nothing is counted."""
 
 
 class SlowPath:
@@ -46,6 +50,8 @@ class SlowPath:
         self.updates = Updates(plugins, slices)
         self._update_groups: frozenset[str] = frozenset()
         self._gather: Callable[[], None] = lambda: None
+        self.measure: Callable[[], Awaitable[None]] = _nothing
+        """Awaited when a second is over of which monitors want updates: what the platform counts is to come in."""
         self._second: int | None = None
         self._ticks = 0
 
@@ -82,6 +88,7 @@ class SlowPath:
     async def _tell_updates(self, now: float) -> None:
         if self._update_groups:
             self._gather()
+            await self.measure()
             await self.updates.tell(now)
 
     # ---- windows
