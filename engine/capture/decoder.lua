@@ -17,6 +17,8 @@ local expiry = require("capture.expiry")
 local events = require("capture.events")
 local tcp = require("capture.tcp")
 local held = require("capture.held")
+local measures = require("capture.measures")
+local wire = require("capture.wire")
 
 local M = {}
 
@@ -32,6 +34,7 @@ local END, TICK_RESULT = records.END, records.TICK
 local row_at = flows.at
 local HEAD_BYTES, LAYER_BYTES = frame.HEAD_BYTES, frame.LAYER_BYTES
 local has_room, has_scratch = events.has_room, memory.has_room
+local note_wire, wire_count = wire.note, wire.count
 
 local GARBAGE_PAUSE = 110                   -- per cent of what was in use that the heap grows to before more is collected
 local QUEUE = 2048                          -- packets between the two loops; bounds one step
@@ -41,7 +44,7 @@ local record, packet = records.record, layouts.packet_t()
 
 local base, base_address                    -- the mapping
 local next_record                           -- of pcap or of pcapng
-local with_streams = true
+local with_streams, measured = true, false
 
 local queue = ffi.new(ffi.typeof("$[?]", layouts.segment_t), QUEUE)
 local queued, taken = 0, 0                  -- segments put into the queue, and those of them that were taken
@@ -74,6 +77,13 @@ function M.configure(buffers, settings, limits, seed, streams)
   -- bytes of each stream, so that a long capture took more memory than a short one. There are few objects to look at.
   collectgarbage("setpause", GARBAGE_PAUSE)
   return address_of(counters), address_of(graph.layer_packets), expiry.configure(tcp.leave, has_room)
+end
+
+-- Have what counter groups of the platform need counted (measures.lua); `home` are the home networks. To be called before
+-- any packet. `fold` and `next_sums` bring it out.
+function M.measure(groups, home, seed)
+  measured = #groups > 0
+  measures.configure(groups, home, seed)
 end
 
 -- Whether the next steps are to keep their packets. Returns where these are and where they came from, or zeros.
@@ -179,6 +189,7 @@ local function take_packet()
   local verdict = dissect(base + record.offset, captured, wire, record.link, packet)
   local row = count(verdict, wire)
   if frames then keep_frame(verdict, row) end
+  if measured then note_wire(base + record.offset, wire, packet) end
   if packet.has_tcp == 0 then row = 0 end
   if with_streams and (row ~= 0 or latest - queued_time > TICK) then enqueue(row) end
 end
@@ -239,6 +250,7 @@ local function read_packets(limit)
     limit = records_left
   end
   counters.packets = counters.packets + packets
+  if measured then wire_count() end
   return packets, at_end
 end
 
@@ -284,6 +296,7 @@ M.ignore, M.mute = tcp.ignore, tcp.mute
 M.show_flows, M.forget_over = expiry.show, expiry.start_batch
 M.forget, M.position = flows.forget, records.position
 M.end_window = records.end_window
+M.fold, M.next_sums, M.sums_full = measures.fold, measures.next, measures.is_full
 
 -- The row of a flow key, 0 when there is none.
 function M.flow_row(key) return (flows.find_key(key)) end

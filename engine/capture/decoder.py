@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import lua_api
 from engine.capture.flow_rows import read_flows
+from engine.capture.measures import Measures
 from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow
@@ -54,6 +55,10 @@ _LUA_FUNCTIONS: Final = (
     "flow_row",
     "flow_bytes",
     "forget",
+    "measure",
+    "fold",
+    "next_sums",
+    "sums_full",
 )
 
 
@@ -284,6 +289,16 @@ class Decoder:
         wanted = wanted or self._needs_frames
         if wanted != bool(self._frames):
             self._frames, self._origins = self._lua["want_frames"](wanted)
+
+    def measure(self, groups: Collection[str], home: Collection[str]) -> Measures | None:
+        """Count what counter groups need (`measures.MEASURED`), with these home networks; None for no groups.
+
+        To be called before any packet.
+        """
+        if not groups:
+            return None
+        assert self._state is not None
+        return Measures(self._state, self._lua, groups, home)
 
     def resume(self) -> None:
         """Dissect those frames of the last step further whose last layer names a protocol of ours as the next one.

@@ -7,6 +7,7 @@ local rows = require("capture.rows")
 local wheel = require("capture.wheel")
 local lifetimes = require("capture.lifetimes")
 local flows = require("capture.flows")
+local turnover = require("capture.turnover")
 
 local M = {}
 
@@ -14,6 +15,7 @@ local ROOM = 512               -- rows that a batch may leave: a few millisecond
 local LOOKED_AT = 4096         -- rows in a batch
 
 local copy, row_at, min, counters = ffi.copy, rows.at, math.min, layouts.counters
+local counts, close_flow = turnover.counts, turnover.close
 local lifetime, state, CLOSED = lifetimes.of, lifetimes.state, lifetimes.CLOSED
 local row_bytes = ffi.sizeof(layouts.row_t)
 local over = ffi.new(ffi.typeof("$[?]", layouts.row_t), ROOM)
@@ -33,6 +35,7 @@ local function let_go(index, row)
   else
     counters.flows_timed_out = counters.flows_timed_out + 1
   end
+  if counts() then close_flow(row) end
   copy(over + count, row, row_bytes)
   count = count + 1
   flows.remove(index, row)

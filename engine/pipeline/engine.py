@@ -27,6 +27,7 @@ from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
 from engine.pipeline.slowpath import SlowPath
 from engine.pipeline.storage import PacketStore
+from engine.pipeline.traffic import Traffic
 from engine.pipeline.windows import OnWindow, WindowKeeper
 from engine.pipeline.work import Work
 from engine.plugins.inputfilter import find_input
@@ -92,6 +93,10 @@ class Engine:
         self._windows = WindowKeeper(
             self.config, self._counters, self._bus, self._slow, self._gather, self._clock.now, self._failed_window
         )
+        self._traffic = Traffic(
+            self._counters, self._plugins, self._slow, lambda: self._reader.measures, self._let_loop_run
+        )
+        self._slow.measure = self._traffic.gather
         self._analysis = Analysis(
             self.config,
             self._bus,
@@ -377,7 +382,7 @@ class Engine:
         if isinstance(source, Script) and find_input(source, self._plugins) is None:
             await self.load(source.path)
         reader = self._reader
-        reader.begin(source, self._analysis.begin)
+        reader.begin(source, self._analysis.begin, lambda: self._traffic.begin(windows=self._windows.wanted))
         await self._windows.finish()
         self._effects.flows.begin()
         self._slow.begin()
@@ -429,6 +434,7 @@ class Engine:
         neither loses tasks nor fills the memory.
         """
         self._take_batch()
+        await self._traffic.relieve()
         if self._reader.shows_flows and self._slow.is_due(now := self._clock.now()):
             await self._slow.follow(now)
         await self._work.do_some()
@@ -537,6 +543,7 @@ class Engine:
         """Bring in all that is counted, but for what waits to be."""
         await self._effects.gather_counters()
         await self._effects.flows.end_window(self._let_loop_run)
+        await self._traffic.gather()
 
     async def _let_loop_run(self) -> None:
         if time.monotonic() - self._yielded > self.config.slice_seconds:

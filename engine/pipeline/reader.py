@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from engine.capture.decoder import Decoder, FlowBytes
+from engine.capture.measures import Measures
 from engine.capture.reel import Warn
 from engine.pipeline.analysis import Takers
 from engine.pipeline.captures import Breathe, CaptureRun, TakeFlows, Turn, add_decode, add_source, make_reel
@@ -35,6 +36,8 @@ class CaptureReader:
         self.used = False
         """Whether there ever was a source."""
         self._decoded, self._source = DecodeStats(), SourceStats()
+        self.measures: Measures | None = None
+        """What is counted of the source that is read, for counter groups of the platform."""
 
     @property
     def active(self) -> bool:
@@ -46,8 +49,8 @@ class CaptureReader:
         """Whether packets have been read of a source, and its flows may be looked at now."""
         return self._run is not None and self._run.shows_flows
 
-    def begin(self, source: Source, takers: Callable[[], Takers]) -> None:
-        """Get ready for a source. `takers()` says what is to be read of it.
+    def begin(self, source: Source, takers: Callable[[], Takers], measured: Callable[[], Collection[str]]) -> None:
+        """Get ready for a source. `takers()` says what is read of it, `measured()` for which groups it is counted.
 
         Raises `EngineError` when another one is being read, or when there is no place to store packets.
         """
@@ -61,6 +64,7 @@ class CaptureReader:
         try:
             if store is not None:
                 store.begin(decoder)
+            self.measures = decoder.measure(measured(), self._config.homenets)
         except BaseException:
             decoder.close()
             reel.close()
@@ -114,6 +118,7 @@ class CaptureReader:
     def close_source(self) -> None:
         """Unfinished bodies end, in hooks, too; then the source is closed and its counts are kept."""
         if self._run is not None:
+            self.measures = None
             self._run.close()
             self._decoded, self._source = self.decode_stats(), self.source_stats()
             self._run = None

@@ -173,6 +173,11 @@ class RecordBus:
         """Hand a counter to all who want it and don't get it with its window."""
         self._hand(counter, self._plain_sinks)
 
+    @property
+    def takes_windows(self) -> bool:
+        """Whether some sink takes windows."""
+        return any(isinstance(sink, WindowSink) for sink in self._sinks)
+
     def publish_window(self, window: Window) -> None:
         """Hand a window to the sinks that take windows."""
         for sink in self._sinks:

@@ -24,6 +24,10 @@ _MOST_TICKS = 600
 """Seconds that are made up for when stream time leaps; the others count, but nobody is called."""
 
 
+async def _nothing() -> None:
+    """Nothing is counted."""
+
+
 class SlowPath:
     """Calls the metronome each second, and flushes windows with what was published in them."""
 
@@ -46,6 +50,8 @@ class SlowPath:
         self.updates = Updates(plugins, slices)
         self._update_groups: frozenset[str] = frozenset()
         self._gather: Callable[[], Awaitable[None]] | None = None
+        self.measure: Callable[[], Awaitable[None]] = _nothing
+        """Awaited when a second is over of which monitors want updates: what the platform counts is to come in."""
         self._second: int | None = None
         self._ticks = 0
 
@@ -82,6 +88,7 @@ class SlowPath:
     async def _tell_updates(self, now: float) -> None:
         if self._update_groups and self._gather is not None:
             await self._gather()
+            await self.measure()
             await self.updates.tell(now)
 
     # ---- windows

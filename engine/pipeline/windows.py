@@ -66,6 +66,11 @@ class WindowKeeper:
         self._start_soon = start_soon
         start_soon(self._keep_time)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody takes windows."""
+        return bool(self._calls) or self._bus.takes_windows
+
     def on_window(self, call: OnWindow) -> None:
         """Have `call(window)` called with each window that was flushed, and awaited when it can be."""
         self._calls.append(call)

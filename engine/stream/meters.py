@@ -210,7 +210,8 @@ class RunningColumn(Column):
                 self._memory[GROUP_TOTALS] = total  # stays where it is, before all others
                 if row != TOTALS_ROW:
                     own = (self._recall(key) or 0.0) + value
-                    self._remember(key, own)
+                    if own:  # 0 is what a key begins with
+                        self._remember(key, own)
                     self.cells[row] = own
 
     def _remember(self, key: str, value: float) -> None:
