@@ -38,6 +38,8 @@ _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, 
 
 Breathe = Callable[[], Awaitable[None]]
 TakeFlows = Callable[[Iterator[Flow], Breathe], Awaitable[None]]
+RunOn = Callable[[], tuple[float, bool]]
+"""From when on seconds are wanted, and whether batches go on past flows that are over (`Decoder.run_on`)."""
 
 
 class CaptureRun:
@@ -72,15 +74,17 @@ class CaptureRun:
         follow: Callable[[float], None],
         breathe: Breathe,
         take_flows: TakeFlows,
+        run_on: RunOn,
     ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
-        `take_flows` gets the flows that are over, after everything that their packets caused.
+        `take_flows` gets the flows that are over, after everything that their packets caused; `run_on` is asked before
+        each batch.
         Raises `CaptureError` when the source can't be opened.
         """
         self._packets.begin()
         began = time.perf_counter()
-        while (batch := await self._next_batch()) is not None:
+        while (batch := await self._next_batch(run_on)) is not None:
             if batch.packets and self._pace is not None:
                 await self._pace.wait(batch.time)
                 began = time.perf_counter()
@@ -111,8 +115,11 @@ class CaptureRun:
         if self._store is not None:
             await self._store.flush()
 
-    async def _next_batch(self) -> Batch | None:
+    async def _next_batch(self, run_on: RunOn) -> Batch | None:
         self._decoder.want_frames(self._wants_frames())
+        if not self._reel.wall_time:
+            wanted_at, over = run_on()
+            self._decoder.run_on(wanted_at, over=over and self._store is None)
         return await self._reel.next(self._decoder, self._next_step())
 
     def _next_step(self) -> int:

@@ -357,7 +357,7 @@ class Engine:
         self._slow.begin()
         self._run_over.clear()
         try:
-            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end)
+            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end, self._run_on)
             await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
             await self._slow.finish(self._clock.now())
@@ -414,6 +414,10 @@ class Engine:
             await gate.progress()
             await self._work_some()
             gate = self._running("go on reading")
+
+    def _run_on(self) -> tuple[float, bool]:
+        """How far the next batch may go: to a second that a hook hears of, and past flows that nobody asks about."""
+        return self._slow.wanted_at(), not self._effects.flows.wanted
 
     def _holds_too_much(self, gate: Gate) -> bool:
         ramfs = self._ramfs_directory

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from engine.capture.decoder import Decoder, FlowBytes
 from engine.capture.reel import Warn
 from engine.pipeline.analysis import Takers
-from engine.pipeline.captures import Breathe, CaptureRun, TakeFlows, add_decode, add_source, make_reel
+from engine.pipeline.captures import Breathe, CaptureRun, RunOn, TakeFlows, add_decode, add_source, make_reel
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.storage import PacketStore
@@ -84,14 +84,16 @@ class CaptureReader:
         follow: Callable[[float], None],
         breathe: Breathe,
         take_flows: TakeFlows,
+        run_on: RunOn,
     ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
-        `take_flows` gets the flows that are over, after everything that their packets caused.
+        `take_flows` gets the flows that are over, after everything that their packets caused; `run_on` is asked before
+        each batch how far it may go.
         Raises `CaptureError` when it can't be opened.
         """
         assert self._run is not None
-        await self._run.read(follow, breathe, take_flows)
+        await self._run.read(follow, breathe, take_flows, run_on)
 
     def end(self) -> None:
         """The source ends after the present batch, if one is being read."""

@@ -64,6 +64,14 @@ class SlowPath:
         """Whether `follow` has something to do."""
         return self._second is None or now >= self._second + _TICK_SECONDS
 
+    def wanted_at(self) -> float:
+        """The next second at which `follow` has more to do than to count; there a batch is to end."""
+        return -math.inf if self._second is None or self._tells_seconds() else self._window_start + self._seconds
+
+    def _tells_seconds(self) -> bool:
+        """Whether some hook may hear of a second in which no window ends."""
+        return any(plugin.block.side == "backend" and plugin.hooks for plugin in self._plugins)
+
     async def follow(self, now: float) -> None:
         """Stream time has come to `now`: make up for all seconds, and windows, that are over."""
         if self._second is None:
@@ -72,11 +80,15 @@ class SlowPath:
         self._open = True
         self._slices.begin()
         while self.is_due(now):
-            leap = math.floor(now) - self._second - _MOST_TICKS
-            step = max(leap, 0) + _TICK_SECONDS
+            left = math.floor(now) - self._second
+            step = max(left - _MOST_TICKS, 0) + _TICK_SECONDS
+            tells = self._tells_seconds()
+            if not tells:  # straight to the end of the window
+                step = max(step, min(left, math.ceil(self._window_start + self._seconds) - self._second))
             self._second += step
             self._ticks += step
-            await self._tick(float(self._second))
+            if tells:
+                await self._tick(float(self._second))
             if self._second >= self._window_start + self._seconds:
                 await self._end_window()
 
