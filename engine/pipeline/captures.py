@@ -119,9 +119,10 @@ class CaptureRun:
 
     async def _next_batch(self, run_on: RunOn) -> Batch | None:
         self._decoder.want_frames(self._wants_frames())
-        if not self._reel.wall_time:
+        # The store looks for the rows of flows while their packets are handled: none may be gone by then.
+        if not self._reel.wall_time and self._store is None:
             wanted_at, over = run_on()
-            self._decoder.run_on(wanted_at, over=over and self._store is None)
+            self._decoder.run_on(wanted_at, over=over)
         return await self._reel.next(self._decoder, self._next_step())
 
     def _next_step(self) -> int:
