@@ -51,6 +51,7 @@ local queued, taken = 0, 0                  -- segments put into the queue, and 
 local latest, queued_time = 0, 0            -- latest time stamp of all packets, and of those in the queue
 local second                                -- that is about to begin: first the flows go that are over then
 local records_left = 0                      -- that a step was to read when the second came
+local due, past_flows = -math.huge, false   -- see `run_on`
 
 local frames, origins                       -- of the packets of a step, when they are wanted
 local frame_count = 0
@@ -202,7 +203,6 @@ end
 -- one. Error 8 is a helper that got hot before the loop did and is tried by itself first: it does no harm.
 local function read_records(limit)
   local packets = 0
-  records.start_batch()
   for at = 1, math.min(limit, QUEUE) do
     local result = next_record()
     if result >= END then
@@ -239,15 +239,26 @@ local function begin_second()
   return true
 end
 
+-- Whether a step that has come to a second may read on: nobody has to be told of the second, or of flows that were over.
+local function may_read_on(time)
+  return (past_flows or expiry.count() == 0) and (time < due or events.is_empty())
+end
+
 -- The packets of a step; none while flows that are over, or what came of them, wait to be taken.
 local function read_packets(limit)
   queued, taken = 0, 0
   memory.start_batch()
+  records.start_batch()
   local packets, at_end = 0, false
-  while packets == 0 and not at_end and begin_second() and expiry.count() == 0 and events.is_empty() do
-    packets, at_end = read_records(limit)
-    if not second then break end
-    limit = records_left
+  local time = second or -math.huge
+  while taken == queued and begin_second() and may_read_on(time) do
+    local more
+    more, at_end = read_records(limit)
+    packets = packets + more
+    if not second or (packets > 0 and second >= due) then break end
+    limit, time = records_left, second
+    take_segments()
+    if taken == queued then queued, taken = 0, 0 end
   end
   counters.packets = counters.packets + packets
   if measured then wire_count() end
@@ -256,6 +267,11 @@ end
 
 local function leave(packets, done, turn)
   return events.lay_out(), packets, done, latest, frame_count, expiry.count(), turn or math.huge
+end
+
+-- Whether steps go on past a second: while it is before the time `wanted_at`, and no flow is over, or with `over` even then.
+function M.run_on(wanted_at, over)
+  due, past_flows = wanted_at, over
 end
 
 -- Reads at most `limit` records or blocks; none while segments wait for room. Returns the numbers of events and
@@ -306,12 +322,15 @@ function M.flow_row(key) return (flows.find_key(key)) end
 -- frames, or after a time where the place is -1.
 function M.flow_bytes(key, place, time)
   local index, like = flows.find_key(key)
-  local row = index ~= 0 and row_at(index) or like and expiry.find(like)
+  if place >= 0 and frames and place < frame_count then time = frames[place].time end
+  local row = index ~= 0 and row_at(index) or nil
+  -- A batch that goes on past flows may have one that is over, and another of the same key after it.
+  if like and not (row and row.first <= time) then row = expiry.find(like) or row end
   if not row then return false, 0, 0, 0, 0 end
   local later = ffi.new("double[2]")
   for at = frames and place + 1 or frame_count, frame_count - 1 do
     local each = origins[at]
-    if each.row == index and (place >= 0 or frames[at].time > time) then
+    if each.row ~= 0 and frames[at].flow == row.number and (place >= 0 or frames[at].time > time) then
       later[each.side] = later[each.side] + each.wire
     end
   end

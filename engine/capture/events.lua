@@ -18,6 +18,7 @@ local HEX = ffi.new("const char[16]", "0123456789ABCDEF")
 local event_ptr_t, bytes_ptr_t = ffi.typeof("$ *", layouts.event_t), layouts.bytes_ptr_t
 
 local events, arena, pieces                 -- buffers; the pieces say which bytes belong to a DATA event
+local keys, key_count                       -- flow keys of OPEN events: another flow may have the row when the batch ends
 local event_count, piece_count, arena_used = 0, 0, 0
 local event_room, piece_room, arena_room = 0, 0, 0
 local batch = 0
@@ -42,14 +43,54 @@ local function joinable(kind, stream, direction)
   return last.kind == kind and last.direction == direction and last.length < 2 ^ 30
 end
 
+---- flow keys ----------------------------------------------------------------------------------------------------
+
+-- Each writes at `o` of `p` and returns where it ended. Offsets, as pointers would be allocated.
+local function put_hex(p, o, value)
+  p[o], p[o + 1] = HEX[rshift(value, 4)], HEX[band(value, 15)]
+  return o + 2
+end
+
+local function put_ipv4(p, o, address, first)
+  put_hex(p, o, address[first])
+  put_hex(p, o + 3, address[first + 1])
+  put_hex(p, o + 6, address[first + 2])
+  p[o + 2], p[o + 5], p[o + 8] = 0x2e, 0x2e, 0x2e          -- "."
+  return put_hex(p, o + 9, address[first + 3])
+end
+
+local function put_ipv6(p, o, address, first)
+  for i = first, first + 15 do o = put_hex(p, o, address[i]) end
+  return o
+end
+
+local function put_end(p, o, address, first, family, port)
+  if family == 4 then o = put_ipv4(p, o, address, first) else o = put_ipv6(p, o, address, first) end
+  p[o], p[o + 1], p[o + 2] = 0x3a, 0x70, 0x2d              -- ":p-"
+  return put_hex(p, put_hex(p, o + 3, rshift(port, 8)), band(port, 255))
+end
+
+-- Writes the flow key of a row, 41 or 83 bytes.
+local function put_key(p, o, row)
+  local address, family = cast(bytes_ptr_t, row.address), row.family
+  o = put_hex(p, o, row.proto)
+  p[o], p[o + 1] = family == 4 and 0x41 or 0x42, 0x3a      -- "A:" or "B:"
+  o = put_end(p, o + 2, address, 0, family, row.port[0])
+  p[o] = 0x5f                                              -- "_"
+  return put_end(p, o + 1, address, 16, family, row.port[1])
+end
+
+---- events -------------------------------------------------------------------------------------------------------
+
 -- What the streams call.
 local sink = { has_room = has_room }
 M.sink = sink
 
 function sink.open(stream, time)
   local event = new_event(OPEN, stream, 0, time)
-  event.position, event.row, event.first = stream.roles, stream.row, stream.slot
-  arena_used = arena_used + KEY_BYTES
+  event.position, event.first, event.last = stream.roles, stream.slot, key_count
+  event.length = put_key(keys, key_count * KEY_BYTES, flows.at(stream.row)) - key_count * KEY_BYTES
+  key_count, arena_used = key_count + 1, arena_used + KEY_BYTES
 end
 
 function sink.data(stream, side, address, length, stream_position, time)
@@ -87,41 +128,6 @@ end
 
 ---- laying out the arena ----------------------------------------------------------------------------------------
 
--- Each writes at `o` of `p` and returns where it ended. Offsets, as pointers would be allocated.
-local function put_hex(p, o, value)
-  p[o], p[o + 1] = HEX[rshift(value, 4)], HEX[band(value, 15)]
-  return o + 2
-end
-
-local function put_ipv4(p, o, address, first)
-  put_hex(p, o, address[first])
-  put_hex(p, o + 3, address[first + 1])
-  put_hex(p, o + 6, address[first + 2])
-  p[o + 2], p[o + 5], p[o + 8] = 0x2e, 0x2e, 0x2e          -- "."
-  return put_hex(p, o + 9, address[first + 3])
-end
-
-local function put_ipv6(p, o, address, first)
-  for i = first, first + 15 do o = put_hex(p, o, address[i]) end
-  return o
-end
-
-local function put_end(p, o, address, first, family, port)
-  if family == 4 then o = put_ipv4(p, o, address, first) else o = put_ipv6(p, o, address, first) end
-  p[o], p[o + 1], p[o + 2] = 0x3a, 0x70, 0x2d              -- ":p-"
-  return put_hex(p, put_hex(p, o + 3, rshift(port, 8)), band(port, 255))
-end
-
--- Writes the flow key of a row, 41 or 83 bytes.
-local function put_key(p, o, row)
-  local address, family = cast(bytes_ptr_t, row.address), row.family
-  o = put_hex(p, o, row.proto)
-  p[o], p[o + 1] = family == 4 and 0x41 or 0x42, 0x3a      -- "A:" or "B:"
-  o = put_end(p, o + 2, address, 0, family, row.port[0])
-  p[o] = 0x5f                                              -- "_"
-  return put_end(p, o + 1, address, 16, family, row.port[1])
-end
-
 -- Copies the pieces of a DATA event one behind the other.
 local function put_pieces(target, event)
   local index, used, length = event.first, 0, event.length
@@ -142,8 +148,8 @@ function M.lay_out()
       put_pieces(arena + used, event)
       used = used + event.length
     elseif event.kind == OPEN then
-      used = put_key(arena, used, flows.at(event.row))
-      event.length = used - event.offset
+      copy(arena + used, keys + event.last * KEY_BYTES, event.length)
+      used = used + event.length
     end
   end
   return event_count
@@ -151,7 +157,7 @@ end
 
 -- Forgets the batch before.
 function M.start_batch()
-  event_count, piece_count, arena_used, batch = 0, 0, 0, batch + 1
+  event_count, piece_count, key_count, arena_used, batch = 0, 0, 0, 0, batch + 1
 end
 
 -- `buffers`: events and arena as addresses, and how much of each a batch fills before it ends. Python makes both
@@ -160,6 +166,7 @@ function M.configure(buffers)
   events, arena = cast(event_ptr_t, buffers.events), cast(bytes_ptr_t, buffers.arena)
   event_room, arena_room, piece_room = buffers.event_room, buffers.arena_room, buffers.event_room * 4
   pieces = ffi.new(ffi.typeof("$[?]", layouts.piece_t), piece_room + buffers.spare_pieces)
+  keys = layouts.allocate((event_room + 2 * buffers.spare_pieces) * KEY_BYTES)
 end
 
 -- Whether there is no event in this batch.

@@ -115,8 +115,8 @@ typedef struct {
   uint32_t length, offset;    // offset in the arena
   uint8_t  kind, direction;
   uint16_t reserved;
-  int32_t  first, last;       // pieces of a DATA event
-  int32_t  row;               // OPEN: row in the flow table, then its slot
+  int32_t  first, last;       // pieces of a DATA event; of OPEN the stream's slot, and its key among those of the batch
+  int32_t  reserved2;
 } offpath_event_t;
 
 typedef struct { double address; int32_t length, next; } offpath_piece_t;

@@ -147,6 +147,7 @@ def _losses(stats: EngineStats) -> list[str]:
         (decode.streams_rejected, "TCP stream", " past the stream limit"),
         (decode.held_over, "hole", " in TCP streams given up at the limit on bytes out of order"),
         (http.malformed, "connection", " given up as not HTTP"),
+        (http.fields_cut, "HTTP head", " with more fields than are read"),
         (http.decode_errors, "body content", " that can't be decoded"),
         (http.bombs, "decompression", " cut at the limit"),
         (stats.dns.cut, "DNS message", " cut short"),

@@ -389,7 +389,8 @@ class Engine:
         self._run_over.clear()
         self._windows.follow_wall(isinstance(source, Live))
         try:
-            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end, self._windows.turn)
+            flows_over, turn = self._effects.flows.end, self._windows.turn
+            await reader.read(self._clock.follow, self._breathe, flows_over, turn, self._run_on)
             await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
             await self._windows.finish()
@@ -445,6 +446,10 @@ class Engine:
             await gate.progress()
             await self._work.do_some()
             gate = self._running("go on reading")
+
+    def _run_on(self) -> tuple[float, bool]:
+        """How far the next batch may go: to a second that a hook hears of, and past flows that nobody asks about."""
+        return self._slow.wanted_at(), not self._effects.flows.wanted
 
     def _holds_too_much(self, gate: Gate) -> bool:
         ramfs = self._ramfs_directory

@@ -8,7 +8,7 @@ from engine.capture.decoder import Decoder, FlowBytes
 from engine.capture.measures import Measures
 from engine.capture.reel import Warn
 from engine.pipeline.analysis import Takers
-from engine.pipeline.captures import Breathe, CaptureRun, TakeFlows, Turn, add_decode, add_source, make_reel
+from engine.pipeline.captures import Breathe, CaptureRun, RunOn, TakeFlows, Turn, add_decode, add_source, make_reel
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.storage import PacketStore
@@ -92,14 +92,16 @@ class CaptureReader:
         breathe: Breathe,
         take_flows: TakeFlows,
         turn: Turn,
+        run_on: RunOn,
     ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
         `take_flows` gets the flows that are over, after everything that their packets caused; `turn` is awaited where
-        windows end (`CaptureRun.read`). Raises `CaptureError` when it can't be opened.
+        windows end, and `run_on` is asked before each batch how far it may go (`CaptureRun.read`).
+        Raises `CaptureError` when it can't be opened.
         """
         assert self._run is not None
-        await self._run.read(follow, breathe, take_flows, turn)
+        await self._run.read(follow, breathe, take_flows, turn, run_on)
 
     def end(self) -> None:
         """The source ends after the present batch, if one is being read."""

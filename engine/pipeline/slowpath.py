@@ -66,17 +66,29 @@ class SlowPath:
         """Whether `follow` has something to do."""
         return self._second is None or now >= self._second + _TICK_SECONDS
 
+    def wanted_at(self) -> float:
+        """From when on batches are to end with each second, as `follow` has more to do there than to count."""
+        return -math.inf if self._second is None or self._tells_seconds() else math.inf
+
+    def _tells_seconds(self) -> bool:
+        """Whether some hook may hear of a second."""
+        return any(plugin.block.side == "backend" and plugin.hooks for plugin in self._plugins)
+
     async def follow(self, now: float) -> None:
         """Stream time has come to `now`: make up for all seconds that are over."""
         if self._second is None:
             self._second = math.floor(now)
         self._slices.begin()
         while self.is_due(now):
-            leap = math.floor(now) - self._second - _MOST_TICKS
-            step = max(leap, 0) + _TICK_SECONDS
+            left = math.floor(now) - self._second
+            step = max(left - _MOST_TICKS, 0) + _TICK_SECONDS
+            tells = self._tells_seconds()
+            if not tells:
+                step = left
             self._second += step
             self._ticks += step
-            await self._tick(float(self._second))
+            if tells:
+                await self._tick(float(self._second))
 
     async def _tick(self, now: float) -> None:
         if self.sessions.watches:

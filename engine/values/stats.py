@@ -86,6 +86,8 @@ class HttpStats:
     """Connections given up because what came was not HTTP after all."""
     upgrades: int = 0
     """Connections left alone after an upgrade or CONNECT."""
+    fields_cut: int = 0
+    """Heads with more fields than are read."""
     files: int = 0
     files_complete: int = 0
     files_partial: int = 0
