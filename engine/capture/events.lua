@@ -8,7 +8,7 @@ local flows = require("capture.flows")
 local M = {}
 
 local band, bxor, rshift = bit.band, bit.bxor, bit.rshift
-local cast, copy = ffi.cast, ffi.copy
+local cast, copy, floor = ffi.cast, ffi.copy, math.floor
 local counters = layouts.counters
 
 local OPEN, DATA, GAP, CLOSE = 0, 1, 2, 3            -- EventKind in decoder.py
@@ -36,11 +36,12 @@ local function new_event(kind, stream, direction, time)
   return event
 end
 
--- Whether more of the same may join the last event of its stream in this batch. A length is 32 bits wide.
-local function joinable(kind, stream, direction)
+-- Whether more of the same may join the last event of its stream in this batch. A length is 32 bits wide. All of an event is
+-- of one second, as records have its time: how many seconds a batch goes on past must make no difference to them.
+local function joinable(kind, stream, direction, time)
   if stream.batch ~= batch then return false end
   local last = events[stream.event]
-  return last.kind == kind and last.direction == direction and last.length < 2 ^ 30
+  return last.kind == kind and last.direction == direction and last.length < 2 ^ 30 and floor(last.time) == floor(time)
 end
 
 ---- flow keys ----------------------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ function sink.data(stream, side, address, length, stream_position, time)
   local piece = pieces[index]
   piece.address, piece.length = address, length
   piece_count, arena_used = index + 1, arena_used + length
-  if joinable(DATA, stream, direction) then
+  if joinable(DATA, stream, direction, time) then
     local event = events[stream.event]
     pieces[event.last].next = index
     event.last, event.length = index, event.length + length
@@ -110,7 +111,7 @@ end
 
 function sink.gap(stream, side, length, stream_position, time)
   local direction = bxor(side, stream.flip)
-  if joinable(GAP, stream, direction) then
+  if joinable(GAP, stream, direction, time) then
     local event = events[stream.event]
     event.length = event.length + length
   else

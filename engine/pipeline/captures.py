@@ -128,8 +128,9 @@ class CaptureRun:
 
     async def _next_batch(self, run_on: RunOn) -> Batch | None:
         self._decoder.want_frames(self._wants_frames())
-        # The store looks for the rows of flows while their packets are handled: none may be gone by then.
-        if not self._reel.wall_time and self._store is None:
+        # The store looks for the rows of flows while their packets are handled: none may be gone by then. Datagrams of
+        # a batch are read before its streams, so what is found in both is in the order of seconds.
+        if not self._reel.wall_time and self._store is None and self._takers.datagrams is None:
             wanted_at, over = run_on()
             self._decoder.run_on(wanted_at, over=over)
         return await self._reel.next(self._decoder, self._next_step())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from engine.pipeline.completions import Completions
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
+from engine.pipeline.findings import FOUND_KINDS
 from engine.pipeline.flush_slices import Slices
 from engine.pipeline.logs import ScriptLog
 from engine.pipeline.packets import PacketPath
@@ -448,7 +450,14 @@ class Engine:
             gate = self._running("go on reading")
 
     def _run_on(self) -> tuple[float, bool]:
-        """How far the next batch may go: to a second that a hook hears of, and past flows that nobody asks about."""
+        """How far the next batch may go: to a second that a hook hears of, and past flows that nobody asks about.
+
+        What plugins caused goes out when the batch ends, what the platform found at once: where both make records, or
+        two plugins do, these are in the order of seconds.
+        """
+        plugins = sum(bool(plugin.hooks) for plugin in self._plugins)
+        if plugins + any(self._bus.wants(kind) for kind in FOUND_KINDS) > 1:
+            return -math.inf, False
         return self._slow.wanted_at(), not self._effects.flows.wanted
 
     def _holds_too_much(self, gate: Gate) -> bool:
