@@ -120,6 +120,10 @@ M.messagemonitor = {
   end,
 }
 
+M.channellistener = {
+  onchannelmessage = function(fn, _, _, id, data) return fn(id, from_string(data)) end,
+}
+
 M.event_monitor = {
   onevent = function(fn, engine, time, topic, event)
     return fn(engine, time, topic, event)

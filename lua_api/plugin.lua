@@ -68,6 +68,7 @@ function M.start(settings)
   local T_of_host
   T_of_host, names = prelude.build(settings, {
     createkey = function(guid, key, label) context.engine:update_key_info(guid, key, label) end,
+    broadcast = function(id, class, message) box.put(effects.BROADCAST, 3, id, class, message) end,
   })
   T = T_of_host -- a script may put another table in its place
   local pack = ship.packer(names, function(id, bytecode) completion.put_code(id, bytecode) end)

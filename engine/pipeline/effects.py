@@ -82,6 +82,7 @@ class Effects:
             Effect.FLOW_COUNTER: self._flow_counter,
             Effect.RESET_FLOW_COUNTER: self._reset_flow_counter,
             Effect.ALERT_EXTRA: self._alert_extra,
+            Effect.BROADCAST: self._broadcast,
         }
 
     def take(self, plugin: Plugin) -> None:
@@ -213,6 +214,9 @@ class Effects:
 
     def _message(self, _plugin: Plugin, side: bytes, addressed: bool, message_id: bytes, message: bytes) -> None:
         self._deliveries.message(self._plugins, side.decode(), addressed, message_id, message)
+
+    def _broadcast(self, _plugin: Plugin, message_id: bytes, class_id: bytes, message: bytes) -> None:
+        self._deliveries.broadcast(self._plugins, text(class_id), message_id, message)
 
     def _disable_reassembly(self, plugin: Plugin, flow: bytes) -> None:
         self.give_up(plugin, flow)
