@@ -14,6 +14,7 @@ from engine.values.errors import EngineError
 
 LOOPBACK: Final = "127.0.0.1"
 _BACKLOG: Final = 128
+_SEND_BYTES: Final = 1 << 17  # that the kernel holds for a connection that takes nothing
 _SHAPE = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>\d+))?")
 
 
@@ -61,6 +62,7 @@ def bind(address: Address) -> socket.socket:
     listening = socket.socket(family, kind, proto)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)  # connections have it from here
         listening.bind(place)
         listening.listen(_BACKLOG)  # now, as two sockets that do not listen yet may be bound to one port
         listening.setblocking(False)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route as Path_
-from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from engine.dashboard import openapi
+from engine.dashboard.assets import PAGE, not_there, read_assets
 from engine.dashboard.database import BusyError, Database
 from engine.dashboard.exposition import CONTENT_TYPE, Family, render
 from engine.dashboard.feed import Client, Feed
@@ -27,7 +25,6 @@ from engine.dashboard.watch import Watch, package_version
 from engine.pipeline.engine import Engine
 from engine.values.errors import EngineError
 
-FILES: Final = Path(__file__).parent / "static"
 PATIENCE: Final = 10.0
 """Seconds that a listener may take for what it was sent."""
 
@@ -36,13 +33,19 @@ _SLICE: Final = 0.002  # seconds between two turns of the loop
 Abort = Callable[[Scope], None]
 """Cuts the connection of a request."""
 
+Counts = Callable[[], Iterable[Any]]
+"""Counts of the server, as dataclasses."""
 
-def make_app(engine: Engine, watch: Watch, database: Database | None, *, needs_token: bool, abort: Abort) -> Starlette:
-    """The application. `database` is the one that is being written, if any."""
+
+def make_app(
+    engine: Engine, watch: Watch, database: Database | None, *, needs_token: bool, abort: Abort, counts: Counts = tuple
+) -> Starlette:
+    """The application. `database` is the one that is being written, if any; `counts()` are told as metrics, too."""
+    assets = read_assets()
     description = openapi.describe(version=package_version(), needs_token=needs_token)
 
     async def metrics(_: Request) -> Response:
-        others: list[Any] = [watch.feed.stats()]
+        others: list[Any] = [watch.feed.stats(), *counts()]
         if database is not None:
             others.append(database.stats())
         found = families(
@@ -68,7 +71,10 @@ def make_app(engine: Engine, watch: Watch, database: Database | None, *, needs_t
         return EventStream(watch.feed, abort)
 
     async def page(_: Request) -> Response:
-        return FileResponse(FILES / "index.html", media_type="text/html; charset=utf-8")
+        return assets[PAGE]
+
+    async def static(request: Request) -> Response:
+        return assets.get(request.path_params["path"]) or not_there()
 
     return Starlette(
         routes=[
@@ -79,7 +85,7 @@ def make_app(engine: Engine, watch: Watch, database: Database | None, *, needs_t
             Path_("/openapi.json", described),
             Path_("/api/now", now),
             *(Path_(each.path, _answering(each, database)) for each in ROUTES),
-            Mount("/static", StaticFiles(directory=FILES)),
+            Path_("/static/{path:path}", static),
         ]
     )
 
@@ -102,12 +108,12 @@ def _answering(route: Route, database: Database | None) -> Callable[[Request], A
             return JSONResponse({"error": "no database is being written: run with --db FILE"}, 404)
         try:
             values = route.read(request.query_params.multi_items())
-            rows = await database.ask(route.question(values))
+            answered = await database.ask(route.question(values))
         except EngineError as exc:
             return JSONResponse({"error": str(exc)}, 400)
         except BusyError as exc:
             return JSONResponse({"error": str(exc)}, 503, {"retry-after": "1"})
-        return JSONResponse({"rows": rows.as_json()})
+        return Response(answered, media_type="application/json")
 
     return answer
 

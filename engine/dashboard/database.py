@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine.sinks.queries import Rows
+from engine.sinks.queries import Rows, finite
 from engine.sinks.schema import open_to_read, reason
 
 SECONDS: Final = 10.0
@@ -22,6 +23,7 @@ THREADS: Final = 2
 WAITING: Final = 16
 """Questions that are asked or wait to be; more are refused."""
 
+_ROWS: Final = 16  # that are encoded at a time
 _STEPS: Final = 20_000  # instructions of SQLite between two looks at the time
 
 Question = Callable[[sqlite3.Connection], Rows]
@@ -52,13 +54,14 @@ class Database:
         self.path = path
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="offpath-questions")
-        self._pending: set[asyncio.Future[Rows]] = set()
+        self._pending: set[asyncio.Future[bytes]] = set()
         self._over = False  # written on the loop, read on threads
         self._asked = self._answered = self._failed = self._refused = 0
 
-    async def ask(self, question: Question) -> Rows:
-        """The answer. Raises `EngineError` for a question that makes no sense, or a database that can't be read, and
-        `BusyError`.
+    async def ask(self, question: Question) -> bytes:
+        """The answer as JSON, ``{"rows": [...]}``.
+
+        Raises `EngineError` for a question that makes no sense, or a database that can't be read, and `BusyError`.
         """
         if self._over or len(self._pending) >= WAITING:
             self._refused += 1
@@ -70,19 +73,19 @@ class Database:
         asked.add_done_callback(self._settle)
         return await asyncio.shield(asked)  # a listener that left does not end a thread
 
-    def _settle(self, asked: asyncio.Future[Rows]) -> None:
+    def _settle(self, asked: asyncio.Future[bytes]) -> None:
         self._pending.discard(asked)
         if asked.cancelled() or asked.exception() is not None:
             self._failed += 1
         else:
             self._answered += 1
 
-    def _answer(self, question: Question, until: float) -> Rows:
+    def _answer(self, question: Question, until: float) -> bytes:
         """On a thread."""
         try:
             with closing(open_to_read(self.path)) as connection:
                 connection.set_progress_handler(lambda: self._over or time.monotonic() > until, _STEPS)
-                return question(connection)
+                return _encoded(question(connection))
         except sqlite3.OperationalError as exc:
             if self._over or time.monotonic() > until:
                 raise BusyError(f"it took longer than {self._seconds:g} seconds: ask for less") from None
@@ -98,3 +101,13 @@ class Database:
     def stats(self) -> DatabaseStats:
         """Counts at this moment."""
         return DatabaseStats(self._asked, self._answered, self._failed, len(self._pending), self._refused)
+
+
+def _encoded(rows: Rows) -> bytes:
+    """Row by row, giving way after every few: to encode many at once would keep the loop's thread from running."""
+    parts = []
+    for number, row in enumerate(rows.rows, 1):
+        if number % _ROWS == 0:
+            time.sleep(0)
+        parts.append(json.dumps({name: finite(value) for name, value in zip(rows.columns, row, strict=True)}))
+    return f'{{"rows":[{",".join(parts)}]}}'.encode()

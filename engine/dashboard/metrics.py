@@ -18,7 +18,17 @@ from engine.values.histogram import Histogram
 from engine.values.stats import AsyncStats, EngineStats, HookStats, PluginStats, WorkerStats
 
 _GAUGES: Final = frozenset(
-    {"pending", "queued", "running", "waiting", "flows_live", "fragments_held", "stuck_threads", "clients"}
+    {
+        "pending",
+        "queued",
+        "running",
+        "waiting",
+        "flows_live",
+        "fragments_held",
+        "stuck_threads",
+        "clients",
+        "open",
+    }
 )
 """Fields that go up and down; the others only go up."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 128
 """Connections at once, past which requests are answered with 503."""
 
+IDLE: Final = 64
+"""Connections at once, past which those that ask nothing are cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStats:
+    """Connections."""
+
+    open: int = 0
+    """Connections there are now."""
+    cut: int = 0
+    """Connections that asked nothing and were cut, as there were too many."""
+
 
 class Config(uvicorn.Config):
     """Leaves Python's logging alone: it is the program's."""
@@ -44,6 +58,7 @@ class Server(uvicorn.Server):
         """Set when requests are answered."""
         self._database = database
         self._ended = asyncio.Event()
+        self._cut = 0
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,6 +77,20 @@ class Server(uvicorn.Server):
         """As in the base class; then it is ready."""
         await super().startup(sockets)
         self.ready.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: as in the base class, and connections beyond a limit go, if they ask nothing."""
+        excess = len(self.server_state.connections) - IDLE
+        if excess > 0:
+            idle = [each for each in self.server_state.connections if getattr(each, "cycle", None) is None]
+            for each in idle[:excess]:
+                _transport(each).abort()
+                self._cut += 1
+        return await super().on_tick(counter)
+
+    def stats(self) -> ServerStats:
+        """Counts at this moment."""
+        return ServerStats(len(self.server_state.connections), self._cut)
 
     async def end(self, seconds: float) -> None:
         """Listeners get their end, answers under way their time, and then every connection is cut."""
@@ -88,10 +117,15 @@ def make_server(engine: Engine, listener: Listener, database: Path | None, title
     watch = Watch(engine, title=title, asks=database is not None)
     asked = Database(database) if database is not None else None
     serving = listener.serving
-    # The application needs the server for one thing, and the server the application.
+    # The application needs the server for two things, and the server the application.
     holder: list[Server] = []
     app = make_app(
-        engine, watch, asked, needs_token=serving.token is not None, abort=lambda scope: holder[0].abort(scope)
+        engine,
+        watch,
+        asked,
+        needs_token=serving.token is not None,
+        abort=lambda scope: holder[0].abort(scope),
+        counts=lambda: (holder[0].stats(),),
     )
     guard = Guard(
         app,
@@ -101,7 +135,7 @@ def make_server(engine: Engine, listener: Listener, database: Path | None, title
     )
     config = Config(
         guard,
-        http="httptools",
+        http="h11",  # unlike httptools it bounds what a head may be long
         ws="none",
         lifespan="off",
         proxy_headers=False,

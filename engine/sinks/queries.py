@@ -51,6 +51,8 @@ class Rows:
 
 def finite(value: Any) -> Any:
     """A value as JSON can hold it: numbers that it lacks are None, in mappings and lists, too."""
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, dict):
         return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -97,6 +97,10 @@ def test_every_family_has_help_and_a_name_by_the_rules() -> None:
     assert told["offpath_decode_packets_total"] == "Packets, flows and TCP streams: packets."
 
 
+def test_counts_of_connections_only_go_up() -> None:
+    assert parsed()["offpath_tls_connections"].type == "counter"
+
+
 def test_plugins_have_their_tasks_hooks_and_workers() -> None:
     found = parsed()
     place = {"plugin": "sha1", "script": "sha1.lua", "block": "filex_monitor"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine import Engine
-from engine.dashboard.app import FILES
+from engine.dashboard.assets import FILES
 from engine.dashboard.serving import Serving
 from tests.dashboard.asking import served
 from tests.dashboard.browser import BROWSER, Page, browse

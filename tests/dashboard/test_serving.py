@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine import Capture, Engine
 from engine.capture.synth import synthesize
-from engine.dashboard import Address, ServeError, app, serve
+from engine.dashboard import Address, ServeError, app, serve, server
 from engine.dashboard import feed as feed_module
 from engine.dashboard.address import bind
 from engine.sources import Replay
@@ -59,6 +60,7 @@ async def test_an_engine_without_a_source_is_healthy() -> None:
 async def test_an_engine_is_healthy_while_it_reads_and_not_after(tmp_path: Path) -> None:
     synthesize(tmp_path / "in.pcap", files=3, seed=1)
     async with served() as (engine, _, client):
+        assert engine.reading is None
         reading = asyncio.create_task(engine.run(Replay([tmp_path / "in.pcap"], 0.001)))
         await eventually(lambda: engine.reading and engine.stats.decode.packets)
         assert (await client.get("/healthz")).status_code == 200
@@ -67,6 +69,7 @@ async def test_an_engine_is_healthy_while_it_reads_and_not_after(tmp_path: Path)
         await reading
         answer = await client.get("/healthz")
         assert (answer.status_code, answer.json()["reasons"]) == (503, ["the source is over"])
+        assert engine.reading is False
         await engine.run(Capture(tmp_path / "in.pcap"))
         assert (await client.get("/healthz")).status_code == 503
 
@@ -149,6 +152,19 @@ async def test_a_listener_that_takes_nothing_is_cut_off(monkeypatch: pytest.Monk
             assert found["offpath_dashboard_feed_clients"] == 0
             sums = [found[f"offpath_dashboard_feed_{name}"] for name in ("sent", "skipped")]
             assert found["offpath_dashboard_feed_messages"] == sum(sums)
+
+
+async def test_connections_that_ask_nothing_are_cut_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "IDLE", 5)
+    async with served() as (_, serving, client):
+        with ExitStack() as opened:
+            for _ in range(30):
+                opened.enter_context(socket.create_connection(("127.0.0.1", serving.port)))
+            found = ""
+            async with asyncio.timeout(20):
+                while not re.search(r"^offpath_dashboard_server_cut_total [1-9]", found, re.MULTILINE):
+                    with suppress(httpx.TransportError):  # this one may be cut, too
+                        found = (await client.get("/metrics")).text
 
 
 async def test_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ export class Chart {
 
 /** Without zeros that say nothing on an axis. */
 function plain(text) {
-  return text.replace(/\.0+(?=\D|$)/, "");
+  return text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
 }
 
 function clock(seconds) {
