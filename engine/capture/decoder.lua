@@ -18,6 +18,8 @@ local events = require("capture.events")
 local tcp = require("capture.tcp")
 local held = require("capture.held")
 local measures = require("capture.measures")
+local segments = require("capture.segments")
+local turnover = require("capture.turnover")
 local wire = require("capture.wire")
 
 local M = {}
@@ -34,7 +36,8 @@ local END, TICK_RESULT = records.END, records.TICK
 local row_at = flows.at
 local HEAD_BYTES, LAYER_BYTES = frame.HEAD_BYTES, frame.LAYER_BYTES
 local has_room, has_scratch = events.has_room, memory.has_room
-local note_wire, wire_count = wire.note, wire.count
+local note_segments, note_wire, wire_count = segments.note, wire.note, wire.count
+local add_turnover = turnover.add
 
 local GARBAGE_PAUSE = 110                   -- per cent of what was in use that the heap grows to before more is collected
 local QUEUE = 2048                          -- packets between the two loops; bounds one step
@@ -129,7 +132,7 @@ end
 local function enqueue(row)
   local segment = queue[queued]
   queued, queued_time = queued + 1, latest
-  segment.time, segment.row = latest, row
+  segment.time, segment.stamp, segment.row = latest, record.time, row
   segment.address = packet.address + packet.payload
   -- The one place where the address of payload is made. What is out of bounds here was let in by a fault of ours.
   if row ~= 0 and packet.payload_captured > 0 then memory.check(segment.address, packet.payload_captured) end
@@ -190,9 +193,9 @@ local function take_packet()
   local verdict = dissect(base + record.offset, captured, wire, record.link, packet)
   local row = count(verdict, wire)
   if frames then keep_frame(verdict, row) end
-  if measured then note_wire(base + record.offset, wire, packet) end
+  if measured then note_wire(base_address + record.offset, wire, packet) end
   if packet.has_tcp == 0 then row = 0 end
-  if with_streams and (row ~= 0 or latest - queued_time > TICK) then enqueue(row) end
+  if row ~= 0 or with_streams and latest - queued_time > TICK then enqueue(row) end
 end
 
 -- The packet loop: reads at most `limit` records or blocks. Streams have a loop of their own: with both in one, every
@@ -222,6 +225,7 @@ end
 
 -- The stream loop: takes what is queued as far as there is room for the events.
 local function take_segments()
+  if not with_streams then taken = queued end
   for i = taken, queued - 1 do
     local segment = queue[i]
     if not has_room() or not advance(segment.time) then return end
@@ -261,11 +265,13 @@ local function read_packets(limit)
     if taken == queued then queued, taken = 0, 0 end
   end
   counters.packets = counters.packets + packets
+  note_segments(queue, queued)
   if measured then wire_count() end
   return packets, at_end
 end
 
 local function leave(packets, done, turn)
+  add_turnover()
   return events.lay_out(), packets, done, latest, frame_count, expiry.count(), turn or math.huge
 end
 

@@ -8,7 +8,6 @@ local hashing = require("capture.hash")
 local rows = require("capture.rows")
 local wheel = require("capture.wheel")
 local lifetimes = require("capture.lifetimes")
-local segments = require("capture.segments")
 
 local M = {}
 
@@ -16,7 +15,7 @@ local band, bor, bxor, bnot, bswap = bit.band, bit.bor, bit.bxor, bit.bnot, bit.
 local lshift, rshift, tobit = bit.lshift, bit.rshift, bit.tobit
 local C, cast, gc, copy = ffi.C, ffi.cast, ffi.gc, ffi.copy
 local mix, finish = hashing.mix, hashing.finish
-local counters, note_segment, note_bytes = layouts.counters, lifetimes.note_segment, segments.note
+local counters, note_segment = layouts.counters, lifetimes.note_segment
 
 local FIRST_SLOTS = 4096
 local MOVED_AT_ONCE = 16       -- old slots moved at each new flow; 4 would be enough to be done before the next growth
@@ -260,9 +259,8 @@ function M.count(packet, wire, time, now)
   if time < row.first then row.first = time end
   if time > row.last then row.last = time end
   row.seen = now
-  if packet.has_tcp == 1 then
-    note_bytes(row, packet, side, time)
-    if note_segment(row, packet, side) then wheel.move(index, row, now + lifetimes.of(row)) end
+  if packet.has_tcp == 1 and note_segment(row, packet, side) then
+    wheel.move(index, row, now + lifetimes.of(row))
   end
   return index
 end

@@ -25,7 +25,8 @@ typedef struct {
 
 // A TCP packet on its way from the packet loop to the stream loop. Row 0: only the time goes on.
 typedef struct {
-  double   time;
+  double   time;              // stream time
+  double   stamp;             // its own
   double   address;           // of the payload
   int32_t  row;
   int32_t  seq, ack;
@@ -45,7 +46,7 @@ typedef struct {
   int32_t  before, after;     // in a list of wheel.lua
   int32_t  seq[2];            // of the last segment from A, from Z
   uint8_t  flags[2];          // of all segments from A, from Z
-  uint8_t  asker;             // the side that sent the SYN
+  uint8_t  known;             // of the TCP segments from A, from Z (segments.lua)
   uint8_t  told;              // 1: counted as a flow of a window (turnover.lua)
   double   packets[2], bytes[2];   // from A, from Z
   double   first, last;       // time stamps

@@ -16,7 +16,7 @@ local slots_ptr_t = ffi.typeof("$ *", layouts.slot_t)
 local slot_bytes = ffi.sizeof(layouts.slot_t)
 
 local MOST = 65536
-local SPARE = 8192
+local SPARE = 10240
 local MASK = MOST * 4 - 1
 
 local function zeroed(element_ptr_t, bytes)
@@ -55,14 +55,15 @@ function M.numbered(size, width)
   return table
 end
 
--- Sums by four words, up to `MOST` keys. How many there are is looked at between batches only: SPARE of them are for what
--- one batch may bring. `at(w0, w1, w2, w3)` are the doubles of a key, `key(place)` its words.
+-- Sums by four words, up to MOST keys, of which SPARE are for what one batch may bring: how many there are is looked at
+-- between batches. `place(w0, w1, w2, w3)` is that of a key, `sums(place)` its doubles, `key(place)` its words.
 function M.hashed(width, seed)
   local table = { width = width, count = 0 }
   local cells, cells_memory = zeroed(doubles_ptr_t, MOST * width * 8)
   local keys, keys_memory = zeroed(words_ptr_t, MOST * 16)
   local slots, slots_memory = zeroed(slots_ptr_t, (MASK + 1) * slot_bytes)
-  table.memory = { cells_memory, keys_memory, slots_memory }
+  local homes, homes_memory = zeroed(words_ptr_t, MOST * 4)    -- the slot of each place
+  table.memory = { cells_memory, keys_memory, slots_memory, homes_memory }
 
   -- The place of a key in a slot, -1 when the slot is empty, -2 when another key is in it.
   local function look(i, hash, w0, w1, w2, w3)
@@ -84,15 +85,15 @@ function M.hashed(width, seed)
   local function add(i, hash, w0, w1, w2, w3)
     local place = table.count
     if place == MOST then error("no room for sums") end    -- a fault of ours: nobody brought them out
-    slots[i].hash, slots[i].row = hash, place + 1
+    slots[i].hash, slots[i].row, homes[place] = hash, place + 1, i
     local key = keys + place * 4
     key[0], key[1], key[2], key[3] = w0, w1, w2, w3
     table.count = place + 1
     return place
   end
 
-  -- The first slots are looked at one by one, as in flows.lua.
-  function table.at(w0, w1, w2, w3)
+  -- The place of a key. The first slots are looked at one by one, as in flows.lua.
+  function table.place(w0, w1, w2, w3)
     local hash = finish(mix(mix(mix(mix(seed, w0), w1), w2), w3))
     local i = band(hash, MASK)
     local place = look(i, hash, w0, w1, w2, w3)
@@ -102,7 +103,7 @@ function M.hashed(width, seed)
       if place == -2 then place, i = look_on(i, hash, w0, w1, w2, w3) end
     end
     if place == -1 then place = add(i, hash, w0, w1, w2, w3) end
-    return cells + place * width
+    return place
   end
 
   function table.key(place) return keys + place * 4 end
@@ -111,7 +112,7 @@ function M.hashed(width, seed)
 
   function table.clear()
     fill(cells, table.count * width * 8)
-    fill(slots, (MASK + 1) * slot_bytes)
+    for place = 0, table.count - 1 do slots[homes[place]].row = 0 end
     table.count = 0
   end
 

@@ -1,16 +1,39 @@
 -- What flows have carried since the last time, by host, port, IP protocol and direction: the difference of each row's bytes and
--- packets, taken when a window ends and when a flow is over. Packets cost nothing here.
+-- packets, taken when a window ends and when a flow is over. Packets cost nothing here. What rows have carried is noted first,
+-- and then added to one kind of sums after the other: in one loop it was too long for a trace.
+local ffi = require("ffi")
 local bit = require("bit")
+local layouts = require("capture.layouts")
 local rows = require("capture.rows")
 local sums = require("capture.sums")
 
 local M = {}
 
 local band, tobit, min = bit.band, bit.tobit, math.min
-local row_at = rows.at
+local row_at, copy = rows.at, ffi.copy
 
 local AT_ONCE = 4096           -- rows: about a millisecond
+local ROOM = AT_ONCE + 1024    -- the latter for flows that are over, of one batch
 local TCP = 6
+
+ffi.cdef [[
+// What a flow has carried since the last time, from A and from Z.
+typedef struct {
+  double   bytes[2];
+  int32_t  packets[2], syns[2], syn_acks[2], ends[2];
+  int32_t  address[8];
+  int32_t  host[2];           // places in the sums of hosts
+  uint16_t port;              // the lower one
+  uint8_t  family, proto;
+  uint8_t  home[2];           // 1 in a home network, 2 elsewhere
+  uint8_t  same;              // both ends are one host
+  uint8_t  where, back;       // direction of what A sent, and of what Z sent
+  int8_t   fresh, change;     // 1 for a flow that is new; by how much the number of flows changes
+} offpath_carried_t;
+]]
+
+local carried = ffi.new("offpath_carried_t[?]", ROOM)
+local noted = 0
 
 -- Places in the sums of a host. HOME and EXTERNAL are bytes by where the other end is; PLACE is 1 for a host of a home
 -- network, 2 for another, 0 when that was not looked up.
@@ -55,132 +78,153 @@ local function is_home(family, w0, w1, w2, w3)
   return false
 end
 
--- The sums of the host at one end of a row.
-local function host_of(row, at)
-  local address, found = row.address, nil
-  local w0, w1, w2, w3 = address[at], 0, 0, 0
-  if row.family == 4 then
-    found = hosts4.at(w0, 0, 0, 0)
-  else
-    w1, w2, w3 = address[at + 1], address[at + 2], address[at + 3]
-    found = hosts6.at(w0, w1, w2, w3)
-  end
-  if found[host.PLACE] == 0 then found[host.PLACE] = is_home(row.family, w0, w1, w2, w3) and 1 or 2 end
-  return found
-end
-
 local function add(cells, at, value) cells[at] = cells[at] + value end
 
-local function add_host(cells, row, side, sent, received)
-  add(cells, host.RECEIVED, received)
-  add(cells, host.SENT, sent)
-  if row.proto ~= TCP then return end
-  add(cells, host.SYN_SENT, row.syns[side])
-  add(cells, host.SYN_RECEIVED, row.syns[1 - side])
-  add(cells, host.SYN_ACK_SENT, row.syn_acks[side])
-  add(cells, host.ENDS_SENT, row.ends[side])
+---- hosts ---------------------------------------------------------------------------------------------------------
+
+-- The place of the host at one end.
+local function find_host(it, side)
+  local address, at, family = it.address, side * 4, it.family
+  local place, cells
+  if family == 4 then
+    place = hosts4.place(address[at], 0, 0, 0)
+    cells = hosts4.sums(place)
+  else
+    place = hosts6.place(address[at], address[at + 1], address[at + 2], address[at + 3])
+    cells = hosts6.sums(place)
+  end
+  if cells[host.PLACE] == 0 then
+    local home = family == 4 and is_home(4, address[at], 0, 0, 0)
+      or family == 6 and is_home(6, address[at], address[at + 1], address[at + 2], address[at + 3])
+    cells[host.PLACE] = home and 1 or 2
+  end
+  it.host[side], it.home[side] = place, cells[host.PLACE]
 end
 
--- What both ends of a flow have in common; a host that talks to itself has it once.
-local function add_totals(cells, bytes, packets, peer_place)
-  add(cells, host.TOTAL, bytes)
-  add(cells, host.PACKETS, packets)
-  add(cells, peer_place == 1 and host.HOME or host.EXTERNAL, bytes)
+local function find_hosts(side)
+  for i = 0, noted - 1 do find_host(carried[i], side) end
 end
 
 -- The direction of a flow is that of A, whose port is the higher one: it asked.
-local function direction_of(a_place, z_place)
-  if a_place == 1 then return z_place == 1 and INTERNAL or OUT_OF_HOME end
-  return z_place == 1 and INTO_HOME or TRANSIT
-end
-
-local function add_direction(where, back, a_bytes, z_bytes, a_packets, z_packets)
-  local there = directions.at(where)
-  add(there, direction.BYTES, a_bytes)
-  add(there, direction.PACKETS, a_packets)
-  local other = directions.at(back)
-  add(other, direction.BYTES, z_bytes)
-  add(other, direction.PACKETS, z_packets)
-end
-
--- The place in the sums of an application.
-local function app_place(where)
-  if where == INTO_HOME then return app.INTO_HOME end
-  if where == OUT_OF_HOME then return app.OUT_OF_HOME end
-  return where == INTERNAL and app.INTERNAL or app.TRANSIT
-end
-
--- The direction of what Z sent.
-local function opposite(where)
-  if where == INTO_HOME then return OUT_OF_HOME end
-  return where == OUT_OF_HOME and INTO_HOME or where
-end
-
--- Counts that a flow begins (1) or is over (-1).
-local function add_active(row, a, z, where, change)
-  add(a, host.ACTIVE, change)
-  if a ~= z then add(z, host.ACTIVE, change) end
-  if row.proto == TCP then
-    add(a, host.ACTIVE_TCP, change)
-    if a ~= z then add(z, host.ACTIVE_TCP, change) end
+local function find_directions()
+  for i = 0, noted - 1 do
+    local it = carried[i]
+    it.same = it.host[0] == it.host[1] and 1 or 0
+    local a_home, z_home = it.home[0] == 1, it.home[1] == 1
+    if a_home then
+      it.where, it.back = z_home and INTERNAL or OUT_OF_HOME, z_home and INTERNAL or INTO_HOME
+    else
+      it.where, it.back = z_home and INTO_HOME or TRANSIT, z_home and OUT_OF_HOME or TRANSIT
+    end
   end
-  add(apps.at(row.port[1]), app.ACTIVE, change)
-  add(protocols.at(row.proto), protocol.ACTIVE, change)
-  add(directions.at(where), direction.ACTIVE, change)
-  add(directions.at(ALL), direction.ACTIVE, change)
 end
 
-local function begin(row, a, z, where)
-  row.told = 1
-  add(a, host.NEW, 1)
-  if a ~= z then add(z, host.NEW, 1) end
-  add(apps.at(row.port[1]), app.NEW, 1)
-  add(protocols.at(row.proto), protocol.NEW, 1)
-  add_active(row, a, z, where, 1)
+-- What both ends of a flow have in common; a host that talks to itself has it once.
+local function add_shared(cells, it, peer)
+  local bytes = it.bytes[0] + it.bytes[1]
+  add(cells, host.TOTAL, bytes)
+  add(cells, host.PACKETS, it.packets[0] + it.packets[1])
+  add(cells, it.home[peer] == 1 and host.HOME or host.EXTERNAL, bytes)
+  add(cells, host.NEW, it.fresh)
+  add(cells, host.ACTIVE, it.change)
+  if it.proto == TCP then add(cells, host.ACTIVE_TCP, it.change) end
 end
 
-local function packets_since(row, side)
+local function add_own(cells, it, side)
+  add(cells, host.SENT, it.bytes[side])
+  add(cells, host.RECEIVED, it.bytes[1 - side])
+  add(cells, host.SYN_SENT, it.syns[side])
+  add(cells, host.SYN_RECEIVED, it.syns[1 - side])
+  add(cells, host.SYN_ACK_SENT, it.syn_acks[side])
+  add(cells, host.ENDS_SENT, it.ends[side])
+end
+
+local function add_to_hosts()
+  for i = 0, noted - 1 do
+    local it = carried[i]
+    local hosts = it.family == 4 and hosts4 or hosts6
+    local a, z = hosts.sums(it.host[0]), hosts.sums(it.host[1])
+    add_own(a, it, 0)
+    add_own(z, it, 1)
+    add_shared(a, it, 1)
+    if it.same == 0 then add_shared(z, it, 0) end
+  end
+end
+
+---- the others ----------------------------------------------------------------------------------------------------
+
+-- By direction, the place in the sums of an application.
+local APP_PLACE = ffi.new("int32_t[5]")
+APP_PLACE[INTO_HOME], APP_PLACE[OUT_OF_HOME] = app.INTO_HOME, app.OUT_OF_HOME
+APP_PLACE[INTERNAL], APP_PLACE[TRANSIT] = app.INTERNAL, app.TRANSIT
+
+local function add_to_apps()
+  for i = 0, noted - 1 do
+    local it = carried[i]
+    local cells = apps.at(it.port)
+    add(cells, app.TOTAL, it.bytes[0] + it.bytes[1])
+    add(cells, APP_PLACE[it.where], it.bytes[0])
+    add(cells, APP_PLACE[it.back], it.bytes[1])
+    add(cells, app.NEW, it.fresh)
+    add(cells, app.ACTIVE, it.change)
+  end
+end
+
+local function add_to_rest()
+  for i = 0, noted - 1 do
+    local it = carried[i]
+    local where, back, of_protocol = directions.at(it.where), directions.at(it.back), protocols.at(it.proto)
+    add(where, direction.BYTES, it.bytes[0])
+    add(where, direction.PACKETS, it.packets[0])
+    add(where, direction.ACTIVE, it.change)
+    add(back, direction.BYTES, it.bytes[1])
+    add(back, direction.PACKETS, it.packets[1])
+    add(directions.at(ALL), direction.ACTIVE, it.change)
+    add(of_protocol, protocol.NEW, it.fresh)
+    add(of_protocol, protocol.ACTIVE, it.change)
+  end
+end
+
+-- Adds what was noted to all sums.
+function M.add()
+  if noted == 0 then return end
+  find_hosts(0)
+  find_hosts(1)
+  find_directions()
+  add_to_hosts()
+  add_to_apps()
+  add_to_rest()
+  noted = 0
+end
+
+---- rows ----------------------------------------------------------------------------------------------------------
+
+local function note_side(it, row, side)
   local packets = tobit(row.packets[side])
-  local since = tobit(packets - row.counted_packets[side])
-  row.counted_packets[side] = packets
-  return since
+  it.bytes[side], it.packets[side] = row.bytes[side] - row.counted_bytes[side], tobit(packets - row.counted_packets[side])
+  it.syns[side], it.syn_acks[side], it.ends[side] = row.syns[side], row.syn_acks[side], row.ends[side]
+  row.counted_bytes[side], row.counted_packets[side] = row.bytes[side], packets
+  row.syns[side], row.syn_acks[side], row.ends[side] = 0, 0, 0
 end
 
-local function bytes_since(row, side)
-  local since = row.bytes[side] - row.counted_bytes[side]
-  row.counted_bytes[side] = row.bytes[side]
-  return since
+-- Notes what a flow has carried; `change` is -1 when it is over.
+local function note(row, change)
+  local it = carried[noted]
+  noted = noted + 1
+  note_side(it, row, 0)
+  note_side(it, row, 1)
+  copy(it.address, row.address, 32)
+  it.port, it.family, it.proto = row.port[1], row.family, row.proto
+  it.fresh = 1 - row.told
+  it.change = it.fresh + change
+  row.told = 1
 end
 
-local function take(row)
-  local a, z = host_of(row, 0), host_of(row, 4)
-  local a_bytes, z_bytes = bytes_since(row, 0), bytes_since(row, 1)
-  local a_packets, z_packets = packets_since(row, 0), packets_since(row, 1)
-  local bytes, packets = a_bytes + z_bytes, a_packets + z_packets
-  local where = direction_of(a[host.PLACE], z[host.PLACE])
-  local back = opposite(where)
-  add_totals(a, bytes, packets, z[host.PLACE])
-  if a ~= z then add_totals(z, bytes, packets, a[host.PLACE]) end
-  add_host(a, row, 0, a_bytes, z_bytes)
-  add_host(z, row, 1, z_bytes, a_bytes)
-  row.syns[0], row.syns[1], row.syn_acks[0], row.syn_acks[1], row.ends[0], row.ends[1] = 0, 0, 0, 0, 0, 0
-  local of_app = apps.at(row.port[1])
-  add(of_app, app.TOTAL, bytes)
-  add(of_app, app_place(where), a_bytes)
-  add(of_app, app_place(back), z_bytes)
-  add_direction(where, back, a_bytes, z_bytes, a_packets, z_packets)
-  if row.told == 0 then begin(row, a, z, where) end
-end
+-- Notes a flow that is over; `add` is to follow before the next batch.
+function M.close(row) note(row, -1) end
 
 local function has_more(row)
   return tobit(row.packets[0]) ~= row.counted_packets[0] or tobit(row.packets[1]) ~= row.counted_packets[1]
-end
-
--- A flow is over.
-function M.close(row)
-  if has_more(row) then take(row) end
-  local a, z = host_of(row, 0), host_of(row, 4)
-  add_active(row, a, z, direction_of(a[host.PLACE], z[host.PLACE]), -1)
 end
 
 -- Whether what is here must be brought out before more of it can be taken.
@@ -191,14 +235,13 @@ end
 -- Takes what the flows have carried, from a row on. Returns the row to go on with, 0 past the last one; the same one when
 -- there is no room.
 function M.fold(index)
+  if M.is_full() then return index end
   local last = min(rows.made(), index + AT_ONCE - 1)
   for at = index, last do
     local row = row_at(at)
-    if row.number ~= 0 and has_more(row) then
-      if hosts4.is_full() or hosts6.is_full() then return at end
-      take(row)
-    end
+    if row.number ~= 0 and has_more(row) then note(row, 0) end
   end
+  M.add()
   return last < rows.made() and last + 1 or 0
 end
 
