@@ -169,14 +169,15 @@ def _ratios(series: Series, size: Size) -> list[Ratio]:
 def _notes(size: Size, repeats: int) -> tuple[str, ...]:
     return (
         f"{size.updates:,} updates of each number of keys ({size.updates // _SLOWER:,} for streamz), in an order in "
-        "which neighbours lie far apart; new keys are among them. The engine's come from a loop in Lua, those of the dict and "
-        "of streamz from a list of Python. DuckDB has all of them in memory, as a table, before its time begins.",
+        "which neighbours lie far apart; new keys are among them. The engine's come from a loop in Lua, those of the "
+        "dict and of streamz from a list of Python. DuckDB has all of them in memory, as a table, before its time "
+        "begins.",
         f"The window has {size.keys[-1]:,} keys, all new. Its time goes from its end until SQLite has it: to cross, to "
         "merge, to close, a cg_monitor with onflushfilter and onflush, and to write; on one core. Memory is the most "
         "private memory until then, with the keys that the script holds and what SQLite takes.",
         "Loop lag is measured while such a window is flushed and a capture is replayed on the same loop, through a "
-        "packet hook, at 100,000 packets a second. The loop's own work is the processor time of its thread between two turns of "
-        "a task; the other lag is that of the clock, with all that the one core was given to meanwhile.",
+        "packet hook, at 100,000 packets a second. The loop's own work is the processor time of its thread between two "
+        "turns of a task; the other lag is that of the clock, with all that the one core was given to meanwhile.",
         f"Median (lowest-highest) of {repeats} interleaved repeats.",
     )
 
