@@ -217,6 +217,7 @@ class Engine:
             if not self._hurried:
                 await self._end_windows(drain_seconds)
                 await self._finish_work(drain_seconds)
+        self._windows.abandon()  # also those that nobody had the time to wait for
         self._windows.release()
         self._stopping = True
         self._work.stop()

@@ -133,13 +133,15 @@ class WindowKeeper:
             self._flushing.add(scope)
             try:
                 await self._slow.flush(window, last=last)
+            except anyio.get_cancelled_exc_class():
+                self._failed += 1
+                raise
             finally:
                 self._flushing.discard(scope)
 
     def abandon(self) -> None:
         """Flushes that still go on, or wait, are over; their windows are counted as failed."""
         for scope in tuple(self._flushing):
-            self._failed += 1
             scope.cancel()
 
     def release(self) -> None:
