@@ -259,13 +259,13 @@ local function read_packets(limit)
     local more
     more, at_end = read_records(limit)
     packets = packets + more
+    note_segments(queue, queued)
     if not second or (packets > 0 and second >= due) then break end
     limit, time = records_left, second
     take_segments()
     if taken == queued then queued, taken = 0, 0 end
   end
   counters.packets = counters.packets + packets
-  note_segments(queue, queued)
   if measured then wire_count() end
   return packets, at_end
 end

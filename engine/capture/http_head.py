@@ -228,7 +228,7 @@ def read_head(
 def _end_of_block(data: bytes, begin: int, last: int) -> int:
     """Behind the first empty line, bare LF allowed; -1 without one. To find both takes half the time of a pattern."""
     end = data.find(b"\n\r\n", begin, last)
-    bare = data.find(b"\n\n", begin, last if end < 0 else end)
+    bare = data.find(b"\n\n", begin, last if end < 0 else end + 1)
     if bare >= 0:
         return bare + 2
     return end + 3 if end >= 0 else -1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, Final
@@ -23,6 +23,7 @@ _GAUGES: Final = frozenset(
         "queued",
         "running",
         "waiting",
+        "windows_waiting",
         "flows_live",
         "fragments_held",
         "stuck_threads",
@@ -32,7 +33,11 @@ _GAUGES: Final = frozenset(
 )
 """Fields that go up and down; the others only go up."""
 
-_RENAMED: Final = {"bytes_copied": "copied_bytes", "waits": "wait_seconds", "runs": "run_seconds"}
+_RENAMED: Final = {
+    ("AsyncStats", "bytes_copied"): "copied_bytes",
+    ("AsyncStats", "waits"): "wait_seconds",
+    ("AsyncStats", "runs"): "run_seconds",
+}
 _GROUPS: Final = {"tasks": "async"}
 
 _HELP: Final = {
@@ -70,22 +75,24 @@ def families(
             yield _count(type(stats).__name__, "", each.name, [((), value)])
     for other in others:
         yield from _of_counts(f"dashboard_{type(other).__name__.removesuffix('Stats').lower()}", [((), other)])
+    sinks = [((("sink", each.name), ("number", str(at))), each) for at, each in enumerate(stats.sinks)]
+    yield from _of_counts("sink", sinks)
     yield from _of_plugins(stats.plugins)
 
 
-def _of_counts(group: str, found: list[tuple[Labels, Any]]) -> Iterator[Family]:
+def _of_counts(group: str, found: Sequence[tuple[Labels, Any]]) -> Iterator[Family]:
     """A family for each number and histogram of a dataclass, with a sample for each of those that are given."""
     if not found:
         return
     kind = type(found[0][1])
     for each in fields(kind):
         samples = [(labels, getattr(counts, each.name)) for labels, counts in found]
-        if isinstance(samples[0][1], int | Histogram):
+        if isinstance(samples[0][1], int | float | Histogram):
             yield _count(kind.__name__, group, each.name, samples)
 
 
 def _count(kind: str, group: str, field: str, samples: Iterable[tuple[Labels, Any]]) -> Family:
-    own = "_".join(part for part in (group, _RENAMED.get(field, field)) if part)
+    own = "_".join(part for part in (group, _RENAMED.get((kind, field), field)) if part)
     told = _HELP.get(own.removeprefix("plugin_")) or _docs().get((kind, field)) or _in_words(kind, field)
     taken = tuple(samples)
     if isinstance(taken[0][1], Histogram):

@@ -18,7 +18,7 @@ from engine.dashboard.exposition import Family, render
 from engine.dashboard.feed import FeedStats
 from engine.dashboard.metrics import families
 from engine.values.histogram import Histogram, Recorder
-from engine.values.stats import AsyncStats, DecodeStats, EngineStats, HookStats, PluginStats, WorkerStats
+from engine.values.stats import AsyncStats, DecodeStats, EngineStats, HookStats, PluginStats, SinkStats, WorkerStats
 
 
 def recorded(*seconds: float) -> Histogram:
@@ -70,10 +70,10 @@ def test_counts_have_their_names_types_and_values() -> None:
 
 def numbers(kind: type[Any]) -> list[str]:
     plain = kind(*("x" for each in fields(kind) if each.name in ("kind", "state")))
-    return [each.name for each in fields(kind) if isinstance(getattr(plain, each.name), int | Histogram)]
+    return [each.name for each in fields(kind) if isinstance(getattr(plain, each.name), int | float | Histogram)]
 
 
-@pytest.mark.parametrize("group", [each.name for each in fields(EngineStats) if each.name != "plugins"])
+@pytest.mark.parametrize("group", [each.name for each in fields(EngineStats) if each.name not in ("plugins", "sinks")])
 def test_everything_that_is_counted_is_there(group: str) -> None:
     found = parsed()
     counts = getattr(STATS, group)
@@ -113,6 +113,16 @@ def test_plugins_have_their_tasks_hooks_and_workers() -> None:
     assert value(found["offpath_hook_slowest_seconds"], hook="onfile_http", **place) == 0.125
     assert value(found["offpath_plugin_workers"], kind="thread", state="idle", **place) == 2
     assert value(found["offpath_plugin_worker_memory_bytes"], kind="thread", state="idle", **place) == 3000
+
+
+def test_each_sink_has_its_counts() -> None:
+    stats = EngineStats(sinks=(SinkStats("a.db", records=5, stored=3, pending=2, seconds=0.5), SinkStats("a.db")))
+    found = parsed(stats)
+    assert {f"offpath_sink_{each}" for each in numbers(SinkStats)} <= found.keys()
+    assert value(found["offpath_sink_records"], "_total", sink="a.db", number="0") == 5
+    assert value(found["offpath_sink_records"], "_total", sink="a.db", number="1") == 0
+    assert value(found["offpath_sink_pending"], sink="a.db", number="0") == 2
+    assert value(found["offpath_sink_seconds"], "_total", sink="a.db", number="0") == 0.5
 
 
 def test_instances_of_one_block_are_counted_as_one() -> None:

@@ -165,14 +165,15 @@ def failing(block: str) -> str:
         ),
     }
     return plugin(
-        f"onmessage = function() error('onmessage fails') end, {block} = {{ {group.get(block, '')} {hooks} }}"
+        f"onmessage = function() error('onmessage fails') end, {block} = {{ {group.get(block, '')} {hooks} }}",
+        clsid=OWN,
     )
 
 
 CAUSE = (
     f'engine:add_alert("{ALERTS}", nil, "s", 1, "m") engine:add_resource("{HASHES}", "", "u", "") '
     'engine:post_message_frontend("m") engine:post_message_backend("m") engine:update_flow("f", 4, 1)'
-    f'engine:update_counter("{OWN}", "k", 0, 1)'
+    f'engine:update_counter("{OWN}", "k", 0, 1) T.host:broadcast("m", "{OWN}", "m")'
 )
 
 
