@@ -138,7 +138,7 @@ class ProcessWorker:
 
     def place(self) -> int:
         """Place in the pack of the task that was begun last, -1 before the first. From any thread."""
-        return int(self._shared.progress.place)
+        return int(self._shared.progress.place) if self._at_a_task else -1  # before, it is that of the pack before
 
     def outcomes(self) -> tuple[int, bytes]:
         """How many tasks of the pack have ended whose outcomes were not given yet, and these. From any thread.
@@ -315,7 +315,7 @@ class ProcessWorker:
         at = self._parts.get(number, 0) + ended
         stop = self._shared.stop
         results: list[Value] = []
-        if at < size and at <= self.place() and (stop == 0 or at + 1 < stop):
+        if at < size and at <= self._shared.progress.place and (stop == 0 or at + 1 < stop):
             results += [number, Status.FAILED_IN_PACK, message, b""]
             outcomes += _lua_outcome(_first_value(data) + skip + at, Status.FAILED, message)
             at, ended = at + 1, ended + 1
