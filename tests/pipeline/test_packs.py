@@ -151,6 +151,7 @@ async def test_a_slow_task_in_a_pack_holds_up_no_other_that_an_idle_worker_can_t
     items = [str(number) for number in range(5_000)] + [f"hold {gate}"] + [str(number) for number in range(5_000)]
     async with running(tmp_path, 2, config()) as runner:
         before = runner.engine.stats.tasks.completed
+        packs.clear()
         await runner.engine.emit("run", ",".join(items))
         await eventually(lambda: runner.engine.stats.tasks.completed - before == 10_000)
         assert runner.engine.stats.tasks.pending == 1
