@@ -21,7 +21,8 @@ class Sink(Protocol):
 
     `flush` and `close` raise `SinkError` when what was taken can't be stored. The engine tells so once and goes on with
     its other sinks; it raises the error at its end.
-    A sink with an attribute `asks_for`, a set of kinds, gets those as well that are made on request only: documents.
+    A sink with an attribute `asks_for`, a set of kinds, gets those as well that are made on request only: documents,
+    and resources that the platform finds.
     """
 
     def write(self, record: Record) -> None:

@@ -39,6 +39,8 @@ class Rows:
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    units: tuple[str, ...] = ()
+    """Of the last columns, where they have some."""
 
     def as_mappings(self) -> list[dict[str, Any]]:
         """A mapping per row."""
@@ -187,7 +189,7 @@ def toppers(db: sqlite3.Connection, group: StoredGroup, meter: Meter, span: Span
         f"GROUP BY c.key ORDER BY value {order}, c.key LIMIT :limit) AS found ORDER BY value {order}, key"
     )
     rows = [(rank, key, label, value) for rank, (key, value, label) in enumerate(db.execute(query, places), 1)]
-    return Rows(("rank", "key", "label", meter.name), rows)
+    return Rows(("rank", "key", "label", meter.name), rows, (meter.units,))
 
 
 _LABEL = (
@@ -217,7 +219,7 @@ def series(
         "WHERE w.start >= ? AND w.start < ? ORDER BY w.start DESC, w.id DESC LIMIT ?"
     )
     rows = db.execute(query, (group.id, key, span.start, span.end, limit)).fetchall()
-    return Rows(("start", "end", *(each.name for each in chosen)), rows[::-1])
+    return Rows(("start", "end", *(each.name for each in chosen)), rows[::-1], tuple(each.units for each in chosen))
 
 
 def records(db: sqlite3.Connection, kind: str, span: Span = ALWAYS, limit: int = 100) -> Rows:

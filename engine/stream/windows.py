@@ -6,6 +6,7 @@ from collections.abc import Generator
 from math import floor
 
 from engine.stream.counters import Counters, GroupSums
+from engine.stream.key_names import name_of, names_keys
 from engine.stream.keys import TOTALS_ROW, KeyValues
 from engine.stream.toppers import Selection
 from engine.values.windows import GroupWindow, Toppers, Window
@@ -69,12 +70,15 @@ def _toppers(sums: GroupSums) -> Generator[None, None, tuple[Toppers, ...]]:
 
 def _labels(sums: GroupSums, counters: Counters) -> Generator[None, None, dict[str, str]]:
     sources = [each for each in counters.labels_of(sums.group) if each]
+    guid = sums.group.guid
+    named = names_keys(guid)
     labels: dict[str, str] = {}
-    for keys in sums.rows.blocks() if sources else ():
+    for keys in sums.rows.blocks() if sources or named else ():
         for key in keys:
-            for source in sources:
-                if key in source:
-                    labels[key] = source[key]
-                    break
+            label = next((source[key] for source in sources if key in source), None)
+            if label is None and named:
+                label = name_of(guid, key)
+            if label:
+                labels[key] = label
         yield
     return labels
