@@ -32,8 +32,8 @@ local M = {}
 local HELD = 2 ^ 20
 -- Keys that cross at once: the host takes half a millisecond for each such run.
 local RUN = 512
--- Runs that cross at the end of a batch, when something is to cross.
-local RUNS = 4
+-- Runs that cross at the end of a batch, when something is to cross: the loop waits for them.
+local RUNS = 1
 -- Groups as scripts write their GUIDs, and numbers that are keys; past it they are looked up anew.
 local SPELLINGS = 1024
 -- Places that are moved for each new key, after a table grew; two would do.

@@ -14,7 +14,7 @@ from engine.pipeline.held import ItemKind
 from engine.pipeline.kept import Kept, Values
 from engine.plugins.plugin import Plugin
 
-_KEYS = 512  # for a crossing
+_KEYS = 256  # for a crossing
 _ITEMS = 200  # the same; 13 fields each, and Lua takes less than 8000 values
 _CALL_SECONDS = 0.001
 """How long Lua may go on before it gives back what is left of a batch."""
