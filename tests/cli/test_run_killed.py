@@ -124,7 +124,8 @@ def stored(path: Path) -> Contents:
             assert count == seen[table.removeprefix("record_")], f"{table} has rows of no window"
     for rows in found.values():  # told once a run, and with other times in each
         rows["summary"] = [row[:1] for row in rows["summary"]]
-        rows["log"] = [row[-1:] for row in rows["log"]]
+        # A hook that was held up by the machine is warned of, at one run and not at another.
+        rows["log"] = [row[-1:] for row in rows["log"] if not any("held the loop" in str(each) for each in row)]
     return found
 
 
