@@ -120,6 +120,11 @@ M.messagemonitor = {
   end,
 }
 
+M.simulation = {
+  onbegin = function(fn, engine, _, now) return fn(engine, now) end,
+  onend = function(fn, engine, _, now) return fn(engine, now) end,
+}
+
 M.event_monitor = {
   onevent = function(fn, engine, time, topic, event)
     return fn(engine, time, topic, event)

@@ -12,7 +12,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-FLOORS = ("values", "lua_api", "vm", "offload", "capture", "stream", "plugins", "pipeline", "sinks", "cli")
+FLOORS = (
+    "values",
+    "lua_api",
+    "vm",
+    "offload",
+    "capture",
+    "stream",
+    "plugins",
+    "pipeline",
+    "sinks",
+    "simulation",
+    "cli",
+)
 """From the ground up."""
 
 RANKS = {name: rank for rank, name in enumerate(FLOORS)}

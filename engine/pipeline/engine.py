@@ -27,6 +27,7 @@ from engine.pipeline.roster import Roster
 from engine.pipeline.slowpath import SlowPath
 from engine.pipeline.storage import PacketStore
 from engine.pipeline.windows import OnWindow, WindowKeeper
+from engine.pipeline.world import World
 from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
@@ -52,9 +53,16 @@ class Engine:
     """
 
     def __init__(
-        self, scripts: Iterable[str | Path] = (), *, config: Config | None = None, sinks: Iterable[Sink] = ()
+        self,
+        scripts: Iterable[str | Path] = (),
+        *,
+        config: Config | None = None,
+        sinks: Iterable[Sink] = (),
+        world: World | None = None,
     ) -> None:
         """`scripts` are loaded on entry; those that fail are in `load_errors`, and the others run.
+
+        `world` is where time and workers come from, if not from this machine.
 
         Raises `LuaUnavailableError` when the installed lupa has no LuaJIT 2.1.
         """
@@ -62,7 +70,8 @@ class Engine:
         self.config = config or Config()
         self.load_errors: tuple[ScriptLoadError, ...] = ()
         self._scripts = tuple(scripts)
-        self._clock = Clock()
+        self._world = world = world or World()
+        self._clock = Clock(world.wall)
         self._plugins: list[Plugin] = []
         self._bus = RecordBus(sinks)
         self._log = ScriptLog(self._bus.publish, self._clock.now)
@@ -73,9 +82,13 @@ class Engine:
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
         self._ramfs_directory: Ramfs | None = None
         self._store = PacketStore(self.config, self._plugins, self._log.write)
-        self._reader = CaptureReader(self.config, self._plugins, self._packets, self._store, self._warn_of_source)
+        self._reader = CaptureReader(
+            self.config, self._plugins, self._packets, self._store, self._warn_of_source, world
+        )
         slices = Slices(self.config.slice_seconds, self._take, self._relieve)
-        self._slow = SlowPath(self.config, self._plugins, self._bus, slices, self._warn, self._reader.flows)
+        self._slow = SlowPath(
+            self.config, self._plugins, self._bus, slices, self._warn, self._reader.flows, world.monotonic
+        )
         self._effects = effects = Effects(
             self._bus,
             self._counters,
@@ -122,7 +135,7 @@ class Engine:
         await self._group.__aenter__()
         self._gate = Gate(self._group.start_soon)
         self._roster = self._make_roster(self._gate, self._group)
-        self._began = time.monotonic()
+        self._began = self._world.monotonic()
         self._windows.begin(self._group.start_soon)
         try:
             await self._load_all()
@@ -138,6 +151,7 @@ class Engine:
             gate,
             self._log,
             self._groups,
+            self._world,
             now=self._clock.now,
             take=self._effects.take,
             deliver=self._deliver,
@@ -240,12 +254,12 @@ class Engine:
     async def _finish_work(self, seconds: float) -> None:
         """Drain events, deliveries and tasks, which cause one another, until all are done or the time is over."""
         assert self._gate is not None
-        until = time.monotonic() + seconds
-        while not self._hurried and time.monotonic() < until:
+        until = self._world.monotonic() + seconds
+        while not self._hurried and self._world.monotonic() < until:
             await self._work_some()
             if self._door.pending or self._deliveries.pending:
                 continue
-            if not await self._gate.drain(max(until - time.monotonic(), 0.0)):
+            if not await self._gate.drain(max(until - self._world.monotonic(), 0.0)):
                 return
             if not (self._deliveries.pending or self._door.pending or self._gate.pending):
                 return
@@ -403,6 +417,13 @@ class Engine:
         self._take_all(self._plugins)
         self._analysis.outboxes_taken()
 
+    async def settled(self) -> None:
+        """Wait until tasks, messages and events that caused one another are done.
+
+        The wait ends when nothing settles for `drain_seconds`. Raises `EngineClosedError` when the engine stops first.
+        """
+        await self._settle()
+
     async def _settle(self) -> None:
         """Wait until tasks, messages and events that caused one another are done."""
         while True:
@@ -476,7 +497,9 @@ class Engine:
         if self._gate is None or self._stopping or self._reader.active:
             return
         until = time.monotonic() + self.config.slice_seconds
-        while (self._door.pending or self._deliveries.pending) and time.monotonic() < until:
+        for _ in range(_WORK_AT_ONCE):
+            if not (self._door.pending or self._deliveries.pending) or time.monotonic() > until:
+                break
             self._work_one()
         if self._door.pending or self._deliveries.pending:
             self._wake()
@@ -547,6 +570,17 @@ class Engine:
             place = f"{plugin.block.name}: " if plugin.block.name else ""
             self._warn(plugin, f"{place}too many messages wait, some are dropped")
 
+    def call(self, plugin: Plugin, function: Callable[[], object]) -> None:
+        """Call into the state of a plugin, and see to what that causes."""
+        if not (plugin.closed or self._stopping):
+            function()
+            self._take_all((plugin,))
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins that run, in the order in which they were loaded."""
+        return tuple(self._plugins)
+
     def discard_files(self) -> None:
         """Remove all extracted files at once, for a process that must end before the block does. From any thread."""
         if self._ramfs_directory is not None:
@@ -594,7 +628,7 @@ class Engine:
         self._log.write("engine", "ERROR", message)
 
     def _summary(self) -> Summary:
-        return Summary(self._reader.decode_stats().packets, time.monotonic() - self._began, self.stats.flat())
+        return Summary(self._reader.decode_stats().packets, self._world.monotonic() - self._began, self.stats.flat())
 
     def _ramfs(self) -> Ramfs:
         if self._ramfs_directory is None:
