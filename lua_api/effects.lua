@@ -19,4 +19,5 @@ return {
   FLOW_COUNTER = 16, -- time, place of the packet in its batch or -1, flow, group, key, meter, direction
   RESET_FLOW_COUNTER = 17, -- time, place, flow, group
   ALERT_EXTRA = 18, -- names and values of the next alert with a NUL behind each
+  BROADCAST = 19, -- id, class, text
 }

@@ -26,6 +26,7 @@ class Effect(IntEnum):
     FLOW_COUNTER = 16
     RESET_FLOW_COUNTER = 17
     ALERT_EXTRA = 18
+    BROADCAST = 19
 
 
 WIDTH: dict[int, int] = {
@@ -47,4 +48,5 @@ WIDTH: dict[int, int] = {
     Effect.FLOW_COUNTER: 7,
     Effect.RESET_FLOW_COUNTER: 4,
     Effect.ALERT_EXTRA: 1,
+    Effect.BROADCAST: 3,
 }

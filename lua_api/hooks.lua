@@ -125,6 +125,10 @@ M.simulation = {
   onend = function(fn, engine, _, now) return fn(engine, now) end,
 }
 
+M.channellistener = {
+  onchannelmessage = function(fn, _, _, id, data) return fn(id, from_string(data)) end,
+}
+
 M.event_monitor = {
   onevent = function(fn, engine, time, topic, event)
     return fn(engine, time, topic, event)

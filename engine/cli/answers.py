@@ -66,11 +66,7 @@ def moment(seconds: float) -> str:
 
 def as_json(rows: Rows) -> str:
     """One array of objects; numbers that JSON lacks become null."""
-    return json.dumps([{name: _finite(value) for name, value in each.items()} for each in rows.as_mappings()], indent=1)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(rows.as_json(), indent=1)
 
 
 def as_csv(rows: Rows) -> str:

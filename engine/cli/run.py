@@ -89,6 +89,28 @@ def run(
     watch: Annotated[
         bool, typer.Option("--watch", help="Reload backend blocks of scripts that change while this runs.")
     ] = False,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            metavar="[HOST:]PORT",
+            help="A page, metrics and questions over HTTP while this runs; 0 picks a port. 127.0.0.1 without a HOST.",
+        ),
+    ] = None,
+    keep_serving: Annotated[
+        bool,
+        typer.Option("--keep-serving", help="Go on serving when the source is over, until Ctrl-C: its normal end."),
+    ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TEXT",
+            envvar="OFFPATH_TOKEN",
+            show_envvar=True,
+            help="What who asks must have; made where other machines can reach the address and none is given.",
+        ),
+    ] = None,
     no_uvloop: Annotated[bool, typer.Option("--no-uvloop", help="Use the event loop of Python.")] = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show INFO lines and tracebacks; -vv: DEBUG, too.")
@@ -99,6 +121,10 @@ def run(
     Log lines of level WARN and worse go to stderr; what scripts print and, at the end, a summary go to stdout. Ctrl-C
     stops reading and waits for unfinished tasks, a second one abandons them, a third one leaves at once. It is the
     normal end of a live capture.
+
+    --serve ends with the run: a capture that is read in a second is served for that second. With --keep-serving it goes
+    on, with all that was counted, until Ctrl-C; then what the run came to is printed. While it serves there are / for
+    people, /metrics for Prometheus, /healthz, and with --db the questions of offpath query under /api (/openapi.json).
 
     \b
     Exit codes: 0    done
@@ -111,6 +137,8 @@ def run(
     _check(scripts, captures, db)
     if watch and find_spec("watchfiles") is None:
         refuse("--watch needs the package watchfiles: pip install 'offpath[watch]'")
+    if keep_serving and serve is None:
+        refuse("--keep-serving goes with --serve")
     if not math.isfinite(drain):
         refuse(f"--drain must be a number of seconds, not {drain}")
 
@@ -146,6 +174,9 @@ def run(
                 uvloop=not no_uvloop,
                 verbosity=verbose,
                 watch=watch,
+                serve=serve,
+                token=token,
+                keep_serving=keep_serving,
             )
         )
     except EngineError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,11 +14,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from engine.capture.ramfs import Ramfs
-from engine.offload import Gate, Outcome, Status
+from engine.offload import Gate
 from engine.pipeline.analysis import Analysis
+from engine.pipeline.completions import Completions
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import Event, EventDoor, as_list
+from engine.pipeline.findings import FOUND_KINDS
 from engine.pipeline.flush_slices import Slices
 from engine.pipeline.logs import ScriptLog
 from engine.pipeline.packets import PacketPath
@@ -26,7 +29,9 @@ from engine.pipeline.records import RecordBus, Sink, Subscription
 from engine.pipeline.roster import Roster
 from engine.pipeline.slowpath import SlowPath
 from engine.pipeline.storage import PacketStore
+from engine.pipeline.traffic import Traffic
 from engine.pipeline.windows import OnWindow, WindowKeeper
+from engine.pipeline.work import Work
 from engine.pipeline.world import World
 from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
@@ -35,14 +40,13 @@ from engine.stream.groups import Groups
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
-from engine.values.records import Summary
+from engine.values.records import Record, Summary
 from engine.values.sources import Live, Script, Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.values.windows import Window
-from engine.vm.state import require_luajit, text
+from engine.vm.state import require_luajit
 
 _EMIT_SLICE = 256  # events between two looks at the time
-_WORK_AT_ONCE = 1_000  # events and deliveries between two batches of a source
 
 
 class Engine:
@@ -75,6 +79,7 @@ class Engine:
         self._plugins: list[Plugin] = []
         self._bus = RecordBus(sinks)
         self._log = ScriptLog(self._bus.publish, self._clock.now)
+        self._bus.on_failure = lambda error: self._log.write("engine", "ERROR", f"{error}; it gets nothing more")
         self._groups = Groups()
         self._counters = Counters(self._groups, self.config.window_keys)
         self._deliveries = Deliveries(self.config.message_limit, self._inbox_full)
@@ -103,6 +108,10 @@ class Engine:
         self._windows = WindowKeeper(
             self.config, self._counters, self._bus, self._slow, self._gather, self._clock.now, self._failed_window
         )
+        self._traffic = Traffic(
+            self._counters, self._plugins, self._slow, lambda: self._reader.measures, self._let_loop_run
+        )
+        self._slow.measure = self._traffic.gather
         self._analysis = Analysis(
             self.config,
             self._bus,
@@ -114,9 +123,13 @@ class Engine:
             self._store,
         )
         effects.give_up = self._analysis.give_up
+        seconds, now = world.slice_seconds or self.config.slice_seconds, self._clock.now
+        self._work = Work(
+            effects, self._deliveries, self._door, self._log, now, seconds, self._is_reading, world.monotonic
+        )
+        self._completions = Completions(now, self._ramfs, self._work.take, self._script_error, self._failed_operation)
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
-        self._work_scheduled = False
         self._stopping = self._hurried = False
         self._run_over = asyncio.Event()
         self._run_over.set()
@@ -134,6 +147,7 @@ class Engine:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._gate = Gate(self._group.start_soon)
+        self._work.begin(self._gate.loop)
         self._roster = self._make_roster(self._gate, self._group)
         self._began = self._world.monotonic()
         self._windows.begin(self._group.start_soon)
@@ -154,9 +168,9 @@ class Engine:
             self._world,
             now=self._clock.now,
             take=self._effects.take,
-            deliver=self._deliver,
-            fetch=self._fetch,
-            settled=self._let_go,
+            deliver=self._completions.deliver,
+            fetch=self._completions.fetch,
+            settled=self._completions.let_go,
             on_error=self._script_error,
             start_soon=group.start_soon,
             admit=self._packets.admit,
@@ -173,7 +187,7 @@ class Engine:
         ):
             self._keeps_time = True
             self._group.start_soon(self._keep_time)
-        self._wake()
+        self._work.wake()
 
     async def _load_all(self) -> None:
         errors = []
@@ -219,8 +233,10 @@ class Engine:
             if not self._hurried:
                 await self._end_windows(drain_seconds)
                 await self._finish_work(drain_seconds)
+        self._windows.abandon()  # also those that nobody had the time to wait for
         self._windows.release()
         self._stopping = True
+        self._work.stop()
         gate.abandon()
         await self._run_over.wait()
         for plugin in self._plugins:
@@ -228,7 +244,7 @@ class Engine:
             plugin.flush_counters()
             self._effects.take(plugin)
             assert plugin.queue is not None
-            plugin.queue.detach(self._let_go)  # a worker may be as quick as to do what onunload asked for
+            plugin.queue.detach(self._completions.let_go)  # a worker may be as quick as to do what onunload asked for
         await self._store.shut()
         await gate.close()  # abandons the rest of that, which comes too late
         self._door.drop_all()
@@ -256,12 +272,12 @@ class Engine:
         assert self._gate is not None
         until = self._world.monotonic() + seconds
         while not self._hurried and self._world.monotonic() < until:
-            await self._work_some()
-            if self._door.pending or self._deliveries.pending:
+            await self._work.do_some()
+            if self._work.pending:
                 continue
             if not await self._gate.drain(max(until - self._world.monotonic(), 0.0)):
                 return
-            if not (self._deliveries.pending or self._door.pending or self._gate.pending):
+            if not (self._work.pending or self._gate.pending):
                 return
 
     # ---- plugins
@@ -332,7 +348,7 @@ class Engine:
         batch = as_list(events)
         for at in range(0, len(batch), _EMIT_SLICE):
             self._door.handle(topic, batch[at : at + _EMIT_SLICE])
-            self._take_all(self._door.listeners(topic))
+            self._work.take(self._door.listeners(topic))
             if time.monotonic() - self._yielded > self.config.slice_seconds:
                 await asyncio.sleep(0)
                 self._yielded = time.monotonic()
@@ -341,7 +357,7 @@ class Engine:
         """Leave an event to be handled soon. False, and counted as dropped, when `event_limit` of them wait."""
         self._running("emit an event")
         taken = self._door.post(topic, event)
-        self._wake()
+        self._work.wake()
         return taken
 
     def emit_threadsafe(self, topic: str, event: Event) -> bool:
@@ -351,7 +367,7 @@ class Engine:
             raise EngineClosedError("emit an event")
         taken = self._door.post(topic, event)
         if taken:
-            gate.call_threadsafe(self._wake)
+            gate.call_threadsafe(self._work.wake)
         return taken
 
     # ---- backpressure
@@ -385,14 +401,15 @@ class Engine:
         if isinstance(source, Script) and find_input(source, self._plugins) is None:
             await self.load(source.path)
         reader = self._reader
-        reader.begin(source, self._analysis.begin)
+        reader.begin(source, self._analysis.begin, lambda: self._traffic.begin(windows=self._windows.wanted))
         await self._windows.finish()
         self._effects.flows.begin()
         self._slow.begin()
         self._run_over.clear()
         self._windows.follow_wall(isinstance(source, Live))
         try:
-            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end, self._windows.turn)
+            flows_over, turn = self._effects.flows.end, self._windows.turn
+            await reader.read(self._clock.follow, self._breathe, flows_over, turn, self._run_on)
             await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
             await self._windows.finish()
@@ -407,14 +424,14 @@ class Engine:
             self._windows.follow_wall(True)
             self._slow.begin()
             self._run_over.set()
-            self._wake()
+            self._work.wake()
 
     def end_source(self) -> None:
         """The source that is being read ends here, as if it had no more; `run` sees to what was read and returns."""
         self._reader.end()
 
     def _take_batch(self) -> None:
-        self._take_all(self._plugins)
+        self._work.take(self._plugins)
         self._analysis.outboxes_taken()
 
     async def settled(self) -> None:
@@ -428,12 +445,12 @@ class Engine:
         """Wait until tasks, messages and events that caused one another are done."""
         while True:
             gate = self._running("go on waiting")
-            await self._work_some()
-            if self._door.pending or self._deliveries.pending:
+            await self._work.do_some()
+            if self._work.pending:
                 continue
             if not await gate.settle(patience=self.config.drain_seconds):
                 return
-            if not (self._deliveries.pending or self._door.pending or gate.pending):
+            if not (self._work.pending or gate.pending):
                 return
 
     async def _breathe(self) -> None:
@@ -444,16 +461,28 @@ class Engine:
         neither loses tasks nor fills the memory.
         """
         self._take_batch()
+        await self._traffic.relieve()
         if self._reader.shows_flows and self._slow.is_due(now := self._clock.now()):
             await self._slow.follow(now)
-        await self._work_some()
+        await self._work.do_some()
         await self._bus.flush()
         await self._let_loop_run()
         gate = self._running("go on reading")
         while gate.half_full or self._holds_too_much(gate):
             await gate.progress()
-            await self._work_some()
+            await self._work.do_some()
             gate = self._running("go on reading")
+
+    def _run_on(self) -> tuple[float, bool]:
+        """How far the next batch may go: to a second that a hook hears of, and past flows that nobody asks about.
+
+        What plugins caused goes out when the batch ends, what the platform found at once: where both make records, or
+        two plugins do, these are in the order of seconds.
+        """
+        plugins = sum(bool(plugin.hooks) for plugin in self._plugins)
+        if plugins + any(self._bus.wants(kind) for kind in FOUND_KINDS) > 1:
+            return -math.inf, False
+        return self._slow.wanted_at(), not self._effects.flows.wanted
 
     def _holds_too_much(self, gate: Gate) -> bool:
         ramfs = self._ramfs_directory
@@ -467,7 +496,7 @@ class Engine:
     async def _relieve(self) -> None:
         """In the middle of a flush: what its hooks caused is handled before it is too much."""
         if self._deliveries.pending:
-            await self._work_some()
+            await self._work.do_some()
         while self._gate is not None and self._gate.half_full and not self._stopping:
             await self._gate.progress()
 
@@ -479,80 +508,11 @@ class Engine:
             if not self._reader.active and not self._stopping:
                 await self._slow.follow(self._clock.now())
 
-    def _take_all(self, plugins: Iterable[Plugin]) -> None:
-        for plugin in tuple(plugins):
-            self._effects.take(plugin)
-        if self._deliveries.pending:
-            self._wake()
+    def _is_reading(self) -> bool:
+        return self._reader.active
 
-    def _wake(self) -> None:
-        """Have waiting events and deliveries handled soon: by the source that is read, or in the loop's next turn."""
-        if self._work_scheduled or self._gate is None or self._reader.active:
-            return
-        self._work_scheduled = True
-        self._gate.loop.call_soon(self._work)
-
-    def _work(self) -> None:
-        self._work_scheduled = False
-        if self._gate is None or self._stopping or self._reader.active:
-            return
-        until = time.monotonic() + self.config.slice_seconds
-        for _ in range(_WORK_AT_ONCE):
-            if not (self._door.pending or self._deliveries.pending) or time.monotonic() > until:
-                break
-            self._work_one()
-        if self._door.pending or self._deliveries.pending:
-            self._wake()
-
-    async def _work_some(self) -> None:
-        """Handle what waits, up to a number, letting the loop run in between; more may wait then."""
-        until = time.monotonic() + self.config.slice_seconds
-        for _ in range(_WORK_AT_ONCE):
-            if not (self._door.pending or self._deliveries.pending) or self._stopping:
-                return
-            self._work_one()
-            if time.monotonic() > until:
-                await asyncio.sleep(0)
-                until = time.monotonic() + self.config.slice_seconds
-        await asyncio.sleep(0)
-
-    def _work_one(self) -> None:
-        if self._deliveries.pending:
-            self._effects.take(self._deliveries.deliver_one(self._clock.now()))
-            return
-        try:
-            self._take_all(self._door.handle_one())
-        except (TypeError, ValueError) as exc:
-            self._log.write("emit", "ERROR", str(exc))
-
-    def _deliver(self, plugin: Plugin, outcomes: list[Outcome]) -> None:
-        """Async work comes home: callbacks run, failures are logged, files may go."""
-        now = self._clock.now()
-        for outcome in outcomes:
-            if outcome.status is Status.FAILED:
-                self._failed_task(plugin, outcome.task.is_lua, outcome.value or b"", outcome.traceback)
-            for message, traceback in outcome.failures:
-                self._failed_task(plugin, True, message, traceback)
-        if not plugin.closed:
-            plugin.complete(now, [each for each in outcomes if each.status is not Status.ABANDONED])
-            self._take_all((plugin,))
-        self._let_go(outcomes)
-
-    def _fetch(self, plugin: Plugin) -> None:
-        """The same for what came by the lane: no failures, no files."""
-        plugin.complete_lane(self._clock.now())
-        self._take_all((plugin,))
-
-    def _let_go(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            if outcome.task.lease:
-                self._ramfs().release(outcome.task.lease)
-
-    def _failed_task(self, plugin: Plugin, is_lua: bool, message: bytes, traceback: bytes) -> None:
-        if is_lua:
-            self._script_error(plugin, "onexecute", text(message), text(traceback))
-        else:
-            self._log.write(plugin.script, "ERROR", text(message))
+    def _failed_operation(self, plugin: Plugin, message: str) -> None:
+        self._log.write(plugin.script, "ERROR", message)
 
     def _script_error(self, plugin: Plugin, hook: str, message: str, traceback: str) -> None:
         plugin.count_error(hook)
@@ -574,7 +534,7 @@ class Engine:
         """Call into the state of a plugin, and see to what that causes."""
         if not (plugin.closed or self._stopping):
             function()
-            self._take_all((plugin,))
+            self._work.take((plugin,))
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -592,6 +552,19 @@ class Engine:
         """A bounded subscription to records of some kinds, or of all. Raises `ConfigError` for an unknown kind."""
         return self._bus.subscribe(kinds, limit or self.config.subscription_limit)
 
+    def listen(self, *kinds: str, call: Callable[[Record], None]) -> Callable[[], None]:
+        """Have `call(record)` called on the loop with each record of some kinds, as it is made; the result ends that.
+
+        For who keeps no more than the last few: it must be quick and must not raise. Raises `ConfigError` for an
+        unknown kind.
+        """
+        return self._bus.listen(kinds, call)
+
+    @property
+    def reading(self) -> bool | None:
+        """Whether a source is being read, until the work it caused has settled; None when there was none so far."""
+        return self._reader.active or (False if self._reader.used else None)
+
     @property
     def stats(self) -> EngineStats:
         """Every count, at this moment; after the block, the final ones."""
@@ -607,6 +580,7 @@ class Engine:
             store=self._store.stats(),
             flush=self._slow.stats(),
             windows=self._windows.stats(),
+            sinks=self._bus.sink_stats(),
             flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,
@@ -616,8 +590,9 @@ class Engine:
 
     async def _gather(self) -> None:
         """Bring in all that is counted, but for what waits to be."""
-        self._effects.gather_counters()
+        await self._effects.gather_counters()
         await self._effects.flows.end_window(self._let_loop_run)
+        await self._traffic.gather()
 
     async def _let_loop_run(self) -> None:
         if time.monotonic() - self._yielded > self.config.slice_seconds:

@@ -11,6 +11,9 @@ from engine.plugins.plugin import Plugin
 from engine.values.groups import DNS_RESOURCES, FILE_HASHES, HTTP_URIS, SSL_CERTS
 from engine.values.records import Document, Record, Resource
 
+FOUND_KINDS = ("dns", "tls", "http", "file", "document")
+"""Kinds of records that are made of packets without a script."""
+
 TakeResource = Callable[[Resource, tuple[bytes, ...]], None]
 """Takes a resource, and its flow, uri and contents as monitors get them."""
 

@@ -25,6 +25,8 @@ class World:
     """Seconds since the epoch."""
     monotonic: Callable[[], float] = time.monotonic
     """Seconds for measuring, wherever a record may depend on what is measured."""
+    slice_seconds: float | None = None
+    """How long events and messages may hold the loop, by `monotonic`; None for what the settings say."""
     make_queue: Callable[..., Queue] = TaskQueue
     """Makes the queue for the async work of a plugin; called like `TaskQueue`."""
     functions: Callable[[], Functions] = dict

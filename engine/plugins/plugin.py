@@ -155,7 +155,8 @@ class Plugin:
             "flush_keys",
             "flush_items",
             "flow_metrics",
-            "flush_counters",
+            "leave_counters",
+            "cross_counters",
             "learn_group",
         ):
             self._functions[name] = self.host.lua[name.encode()]
@@ -254,10 +255,20 @@ class Plugin:
         """Make known a group that was registered: `member` of T, and for counters the types of its meters."""
         self._functions["learn_group"](member.encode(), name.encode(), guid.encode(), types)
 
-    def flush_counters(self) -> None:
-        """Put all that is counted into the outbox, as a window ends."""
+    def leave_counters(self) -> None:
+        """A window ends: what is counted from now on is of the next one."""
         if not self.closed:
-            self._functions["flush_counters"]()
+            self._functions["leave_counters"]()
+
+    def cross_counters(self) -> bool:
+        """Put some thousand keys of what left into the outbox. False when nothing is left."""
+        return not self.closed and bool(self._functions["cross_counters"]())
+
+    def flush_counters(self) -> None:
+        """Put all that is counted into the outbox at once, as the plugin ends."""
+        self.leave_counters()
+        while self.cross_counters():
+            pass
 
     def new_capture(self) -> None:
         """Another capture begins, with flow rows of its own."""

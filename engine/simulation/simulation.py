@@ -75,6 +75,7 @@ class Simulation:
         self._scripts = tuple(scripts)
         self._seed = seed
         self._until = until
+        self._slice_seconds = (config or Config()).slice_seconds
         # How long something took on this machine must not decide anything: no slice ends, no hook is slow.
         self._config = replace(config or Config(), slice_seconds=math.inf, slow_hook_seconds=math.inf)
         self._sinks = tuple(map(inline, sinks))
@@ -110,7 +111,7 @@ class Simulation:
         conditions = Conditions()
         if self._latency is not None:
             conditions.workers.latency = conditions.disk.latency = self._latency
-        world = SimulatedWorld(loop, self._seed, conditions)
+        world = SimulatedWorld(loop, self._seed, conditions, self._slice_seconds)
         engine = Engine(self._scripts, config=self._config, sinks=self._sinks, world=world.world())
         world.engine = engine
         async with engine:

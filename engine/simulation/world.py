@@ -24,7 +24,7 @@ _DEPTH = 32  # of tables in an event
 class SimulatedWorld:
     """What scripts ask of the world, and what it does to them. In the thread of the loop only."""
 
-    def __init__(self, loop: VirtualLoop, seed: int, conditions: Conditions) -> None:
+    def __init__(self, loop: VirtualLoop, seed: int, conditions: Conditions, slice_seconds: float) -> None:
         self.failures: list[str] = []
         """What checks of scripts said."""
         self.dropped = 0
@@ -34,6 +34,7 @@ class SimulatedWorld:
         self.is_over = False
         """Nothing that scripts planned happens any more."""
         self._loop = loop
+        self._slice_seconds = slice_seconds
         self._seed = seed
         self._conditions = conditions
         self._losses = random.Random(f"{seed}/losses")
@@ -47,6 +48,7 @@ class SimulatedWorld:
         return World(
             wall=self._loop.wall,
             monotonic=self._loop.time,
+            slice_seconds=self._slice_seconds,
             make_queue=partial(SimulatedQueue, self._surroundings),
             functions=self._for_plugin,
             admit=self._admit,

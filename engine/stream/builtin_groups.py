@@ -1,4 +1,7 @@
-"""The groups that are there without a script: plain data (spec 8.2, 8.3; the newer meters where lists differ)."""
+"""The groups that are there without a script: plain data (spec 8.2, 8.3; the newer meters where lists differ)
+
+Numbers of connections that are open are running counters, whatever the list says.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ _HOSTS = (
     " Out of interface R, Flow records C"
 )
 _HOSTS_IPV6 = (
-    "Total R, Received R, Transmit R, Total pps R, Active TCP conns C, Attacker alerts G, Homenet R, External R,"
+    "Total R, Received R, Transmit R, Total pps R, Active TCP conns RC, Attacker alerts G, Homenet R, External R,"
     " SYN sent G, SYN recv G, SYNACK sent G, RSTFIN sent G, Victim alerts G"
 )
 _SCRIPT_HOSTS = "{9807E97A-6CD2-442F-BB18-8C104C8EB204}"
@@ -46,7 +49,7 @@ COUNTER_GROUPS: tuple[tuple[str, str, str], ...] = (
     (
         "Aggregates",
         AGGREGATES,
-        "Total R, Packets R, Active sessions C, L2 broadcast R, L2 multicast R, L2 unicast R, L3 broadcast R,"
+        "Total R, Packets R, Active sessions RC, L2 broadcast R, L2 multicast R, L2 unicast R, L3 broadcast R,"
         " L3 multicast R, L3 unicast R, Fragments R",
     ),
     (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from math import floor
 
 from engine.stream.counters import Counters, GroupSums
-from engine.stream.keys import KeyValues
-from engine.stream.meters import TOTALS_ROW
+from engine.stream.keys import TOTALS_ROW, KeyValues
 from engine.stream.toppers import Selection
 from engine.values.windows import GroupWindow, Toppers, Window
 
@@ -64,14 +63,14 @@ def _toppers(sums: GroupSums) -> Generator[None, None, tuple[Toppers, ...]]:
         for first in range(TOTALS_ROW + 1, len(cells), SLICE):
             selection.look_at(cells, first, min(first + SLICE, len(cells)))
             yield
-        found += selection.toppers(sums.rows.keys, abs(cells[TOTALS_ROW]) if sums.rejected else 0.0)
+        found += selection.toppers(sums.rows, abs(cells[TOTALS_ROW]) if sums.rejected else 0.0)
     return tuple(found)
 
 
 def _labels(sums: GroupSums, counters: Counters) -> Generator[None, None, dict[str, str]]:
     sources = [each for each in counters.labels_of(sums.group) if each]
     labels: dict[str, str] = {}
-    for keys in _slices(sums.rows.keys) if sources else ():
+    for keys in sums.rows.blocks() if sources else ():
         for key in keys:
             for source in sources:
                 if key in source:
@@ -79,7 +78,3 @@ def _labels(sums: GroupSums, counters: Counters) -> Generator[None, None, dict[s
                     break
         yield
     return labels
-
-
-def _slices(keys: list[str]) -> Iterator[list[str]]:
-    return (keys[at : at + SLICE] for at in range(0, len(keys), SLICE))

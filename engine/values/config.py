@@ -48,6 +48,8 @@ class CaptureLimits:
     """The same for UDP: that of Zeek."""
     header_bytes: int = 65_536
     """One HTTP header block."""
+    header_fields: int = 256
+    """Fields of one HTTP header block, by its lines."""
     decoded_bytes: int = 256 << 20
     """One body after content decoding; past it the rest is not decoded."""
     decoded_ratio: int = 1_000

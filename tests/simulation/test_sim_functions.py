@@ -106,10 +106,8 @@ def test_streams_of_random_numbers_are_apart(tmp_path: Path) -> None:
     ],
 )
 def test_distributions_have_their_means(tmp_path: Path, draw: str, mean: float, tolerance: float) -> None:
-    [line] = log(
-        tmp_path,
-        f"local r, sum = T.sim.random('x'), 0 for _ = 1, 40000 do sum = sum + r:{draw} end T.loginfo(sum / 40000 .. '')",
-    )
+    body = f"for _ = 1, 40000 do sum = sum + r:{draw} end T.loginfo(sum / 40000 .. '')"
+    [line] = log(tmp_path, f"local r, sum = T.sim.random('x'), 0 {body}")
     assert float(line) == pytest.approx(mean, abs=tolerance)
 
 
