@@ -71,6 +71,11 @@ function M.start(host)
   _G.pairs = sorted_pairs
   pairs = sorted_pairs -- for our own modules, which have an environment of their own
 
+  if host.sim_prints == 0 then
+    _G.print = function() end
+    io.write = function() return io.stdout end
+  end
+
   M.clock = clock
 end
 

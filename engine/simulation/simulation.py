@@ -61,12 +61,14 @@ class Simulation:
         sinks: Iterable[Sink] = (),
         async_latency: Latency | str | None = None,
         epoch: float = EPOCH,
+        prints: bool = True,
     ) -> None:
         """`until` is in virtual seconds; None ends the simulation when nothing is left that scripts planned.
 
         `async_latency` is how long async work takes, workers' and the disk's; exponential with a mean of a millisecond
         if it is not given. Sinks that write files do so at once, in the thread that runs the simulation. `config` says
-        the rest; its times are virtual, and those of slices have no meaning. Raises `ConfigError`.
+        the rest; its times are virtual, and those of slices have no meaning. Without `prints`, what scripts print is
+        not shown. Raises `ConfigError`.
         """
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed must be a whole number from 0, not {seed!r}")
@@ -81,6 +83,7 @@ class Simulation:
         self._sinks = tuple(map(inline, sinks))
         self._latency = Latency.parse(async_latency) if isinstance(async_latency, str) else async_latency
         self._epoch = epoch
+        self._prints = prints
         self._entered = False
 
     def run(self) -> Result:
@@ -111,7 +114,7 @@ class Simulation:
         conditions = Conditions()
         if self._latency is not None:
             conditions.workers.latency = conditions.disk.latency = self._latency
-        world = SimulatedWorld(loop, self._seed, conditions, self._slice_seconds)
+        world = SimulatedWorld(loop, self._seed, conditions, self._slice_seconds, self._prints)
         engine = Engine(self._scripts, config=self._config, sinks=self._sinks, world=world.world())
         world.engine = engine
         async with engine:

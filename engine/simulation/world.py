@@ -19,14 +19,17 @@ from engine.values.errors import ConfigError, EngineError
 from engine.vm.state import LuaError, text
 
 _DEPTH = 32  # of tables in an event
+_FAILURES = 100  # that are kept with their words
 
 
 class SimulatedWorld:
     """What scripts ask of the world, and what it does to them. In the thread of the loop only."""
 
-    def __init__(self, loop: VirtualLoop, seed: int, conditions: Conditions, slice_seconds: float) -> None:
-        self.failures: list[str] = []
-        """What checks of scripts said."""
+    def __init__(
+        self, loop: VirtualLoop, seed: int, conditions: Conditions, slice_seconds: float, prints: bool
+    ) -> None:
+        self._failures: list[str] = []
+        self._more_failures = 0
         self.dropped = 0
         """Events that were lost on the way, as a script wanted it."""
         self.engine: Engine | None = None
@@ -34,6 +37,7 @@ class SimulatedWorld:
         self.is_over = False
         """Nothing that scripts planned happens any more."""
         self._loop = loop
+        self._prints = prints
         self._slice_seconds = slice_seconds
         self._seed = seed
         self._conditions = conditions
@@ -42,6 +46,12 @@ class SimulatedWorld:
         self._states = itertools.count(1)
         self._plugins: dict[int, Plugin] = {}
         self._holding: Plugin | None = None
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What checks of scripts said, the first of them in full."""
+        more = (f"{self._more_failures:,} more checks failed",) if self._more_failures else ()
+        return (*self._failures, *more)
 
     def world(self) -> World:
         """What the engine takes from it."""
@@ -64,6 +74,7 @@ class SimulatedWorld:
             "sim_seed": f"{self._seed}/{seed}".encode(),
             "sim_run": str(self._seed).encode(),
             "sim_check": partial(self._check, name),
+            "sim_prints": int(self._prints),
         }
 
     def _for_worker(self, name: str) -> Mapping[str, Any]:
@@ -92,7 +103,10 @@ class SimulatedWorld:
     # ---- what scripts ask for; what is wrong comes back as text
 
     def _check(self, name: str, message: bytes) -> None:
-        self.failures.append(f"{self._loop.time():.6f}: {name}: {text(message)}")
+        if len(self._failures) == _FAILURES:
+            self._more_failures += 1
+        else:
+            self._failures.append(f"{self._loop.time():.6f}: {name}: {text(message)}")
 
     def _spend(self, state: int, seconds: float) -> bytes | None:
         before, self._holding = self._holding, self._plugins.get(state)

@@ -14,6 +14,7 @@ import uvloop
 
 from engine import Config, EngineError
 from engine.simulation import Simulation
+from engine.sinks.jsonl import JsonLinesSink
 from tests.scripts import ALERTS, on_event, write
 from tests.simulation.rig import records_file, simulate, simulation
 
@@ -66,6 +67,23 @@ def test_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
     assert there.stdout.strip() == here
 
 
+@pytest.mark.parametrize("workers", [1, 2, 7, 64])
+def test_any_number_of_workers_repeats(tmp_path: Path, workers: int) -> None:
+    scripts = (SOURCE, PLUGIN.replace("request_async_workers = 4", ""))
+    options = {"seed": 5, "until": 60, "async_latency": "pareto:1.5:0.1", "config": Config(workers=workers)}
+    first = records_file(tmp_path, *scripts, **options)
+    assert first.count(b'"alert"') > 200
+    assert records_file(tmp_path, *scripts, **options) == first
+
+
+def test_where_no_task_waits_for_a_worker_their_number_makes_no_difference(tmp_path: Path) -> None:
+    def run(workers: int) -> bytes:
+        scripts = (SOURCE, PLUGIN.replace("request_async_workers = 4", ""))
+        return records_file(tmp_path, *scripts, seed=5, until=60, config=Config(workers=workers))
+
+    assert run(16) == run(17) == run(64)
+
+
 def test_results_that_depend_on_no_order_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
     """What chance says of a task is its own; only the order may differ."""
 
@@ -89,6 +107,17 @@ def test_another_seed_explores_another_order_of_results(tmp_path: Path) -> None:
     }
     assert len(orders) > 4
     assert {tuple(sorted(each)) for each in orders} == {("1", "2", "3", "4", "5", "6")}
+
+
+def test_the_same_bytes_whatever_loop_the_program_has(tmp_path: Path) -> None:
+    scripts = [write(tmp_path, SOURCE, "s0.lua"), write(tmp_path, PLUGIN, "s1.lua")]
+    files = []
+    for new_loop in (asyncio.new_event_loop, uvloop.new_event_loop):
+        files.append(tmp_path / f"{len(files)}.jsonl")
+        run = Simulation(scripts, seed=5, until=30, sinks=[JsonLinesSink(files[-1])])
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run.run_async())
+    assert files[0].read_bytes() == files[1].read_bytes() == records_file(tmp_path, SOURCE, PLUGIN, seed=5, until=30)
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])

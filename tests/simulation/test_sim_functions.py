@@ -140,6 +140,27 @@ def test_a_check_that_fails_is_told_with_its_time_and_script(tmp_path: Path) -> 
     assert result.failures == ("2.000000: s0.lua simulation: it broke",)
 
 
+def test_only_the_first_checks_that_fail_are_told(tmp_path: Path) -> None:
+    _, result = simulate(tmp_path, simulation("for n = 1, 1234 do T.sim.check(false, n) end"))
+    assert len(result.failures) == 101
+    assert result.failures[99:] == ("0.000000: s0.lua simulation: 100", "1,134 more checks failed")
+
+
+def test_hooks_of_a_simulation_block_that_fail_are_told_and_counted(tmp_path: Path) -> None:
+    collector, result = simulate(tmp_path, simulation("error('first')", onend="error('last')"))
+    assert ["first" in line or "last" in line for line in collector.logged("ERROR")] == [True, True]
+    assert result.stats.script_errors == 2
+
+
+def test_a_function_that_fails_later_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    collector, result = simulate(
+        tmp_path, simulation("T.sim.at(1, function() error('oh') end) T.sim.at(2, function() T.loginfo('on') end)")
+    )
+    assert "T.sim: s0.lua:4: oh" in collector.logged("ERROR")[0]
+    assert collector.logged() == ["on"]
+    assert result.stats.script_errors == 1
+
+
 def test_events_cross_with_all_that_is_in_them(tmp_path: Path) -> None:
     source = simulation(
         "T.sim.emit('t', { n = 1.5, yes = true, text = 'a\\0b', list = { 'x', { deep = 2 } } }) T.sim.emit('t', 'bare')"
