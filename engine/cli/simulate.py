@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.simulation import Result, Simulation
 
 _BROKEN = 1  # exit code: something that must be so was not
+_REFUSED = 2
 _INTERRUPTED = 130
 
 
@@ -120,6 +121,7 @@ class _Plan:
 
 
 def _run_once(plan: _Plan, seed: int) -> int:
+    from engine import ScriptLoadError
     from engine.cli.summary import duration, summary_lines
     from engine.cli.terminal import Display
     from engine.sinks.jsonl import JsonLinesSink
@@ -128,6 +130,8 @@ def _run_once(plan: _Plan, seed: int) -> int:
     try:
         with Display("simulation", None, verbosity=plan.verbosity):
             result = plan.simulation(seed, sinks=sinks).run()
+    except ScriptLoadError:
+        return _REFUSED  # the log said what is wrong with it
     finally:
         for sink in sinks:
             sink.close_now()

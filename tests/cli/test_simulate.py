@@ -14,6 +14,7 @@ from engine.cli.app import app
 from tests.scripts import on_event, write
 from tests.simulation.rig import simulation
 
+CODE = "from engine.cli.app import main; main()"
 SOURCE = simulation("T.sim.every(1, function(_, now) print('tick') T.sim.emit('t', { at = now }) end)")
 PLUGIN = on_event("T.async:schedule{ onexecute = function() end }")
 UNLUCKY = simulation("T.sim.at(2, function() T.sim.check(T.sim.random('luck'):integer(1, 10) ~= 3, 'a three') end)")
@@ -78,7 +79,7 @@ def test_prints_of_scripts_are_shown_but_not_when_exploring(tmp_path: Path) -> N
     script = write(tmp_path, SOURCE, "a.lua")
 
     def shown(*more: str) -> str:
-        command = [sys.executable, "-m", "engine.cli", "simulate", str(script), "--until", "2.5", *more]
+        command = [sys.executable, "-c", CODE, "simulate", str(script), "--until", "2.5", *more]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
     assert shown().startswith("tick\ntick\nseed 1: ")
