@@ -86,6 +86,8 @@ function M.start(settings)
     return false
   end
 
+  if T_of_host.sim then require("offpath.sim").extend(T_of_host.sim, context, guarded) end
+
   local host_end = {}
 
   -- Runs the chunk. Nothing when all is well; message and traceback otherwise.

@@ -12,7 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-FLOORS = ("values", "lua_api", "vm", "offload", "capture", "stream", "plugins", "pipeline", "sinks", "dashboard", "cli")
+FLOORS = (
+    "values",
+    "lua_api",
+    "vm",
+    "offload",
+    "capture",
+    "stream",
+    "plugins",
+    "pipeline",
+    "sinks",
+    "dashboard",
+    "simulation",
+    "cli",
+)
 """From the ground up."""
 
 RANKS = {name: rank for rank, name in enumerate(FLOORS)}

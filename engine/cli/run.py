@@ -133,8 +133,8 @@ def run(
                 130  stopped by Ctrl-C (143: by SIGTERM), but for a live capture that had its normal end
     """
     scripts, captures = _sort(paths, captures or [])
-    _check(scripts, captures, records)
-    _check(scripts, captures, db)
+    check_files(scripts, captures, records)
+    check_files(scripts, captures, db)
     if watch and find_spec("watchfiles") is None:
         refuse("--watch needs the package watchfiles: pip install 'offpath[watch]'")
     if keep_serving and serve is None:
@@ -157,7 +157,7 @@ def run(
             workers=workers,
             ramfs=ramfs,
             args=args,
-            settings=dict(_setting(each) for each in settings or ()),
+            settings=dict(setting(each) for each in settings or ()),
             drain_seconds=drain,
             chunk_bytes=chunk_mb << 20,
             store=store,
@@ -237,7 +237,8 @@ def _set(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
-def _check(scripts: list[Path], captures: list[Path], records: Path | None) -> None:
+def check_files(scripts: list[Path], captures: list[Path], records: Path | None) -> None:
+    """Refuse what can't be read, and to write over it."""
     read = [*scripts, *(path for path in captures if path != STDIN)]
     for path in read:
         reason = _unreadable(path, folder=path not in scripts)
@@ -262,7 +263,8 @@ def _unreadable(path: Path, *, folder: bool) -> str:
     return "" if os.access(path, os.R_OK) else "Permission denied"
 
 
-def _setting(text: str) -> tuple[str, str]:
+def setting(text: str) -> tuple[str, str]:
+    """A value of --set and its path."""
     path, equals, value = text.partition("=")
     if not equals or not path:
         refuse(f"--set {text!r}: write it as PATH=VALUE")

@@ -212,8 +212,9 @@ def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
         )
 
 
-def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn) -> Reel:
-    """What reads a source. Nothing is opened yet; `warn` hears of files that are skipped or cut off.
+def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn, now: Callable[[], float]) -> Reel:
+    """What reads a source. Nothing is opened yet; `warn` hears of files that are skipped or cut off;
+    `now` is the wall's clock.
 
     Raises `EngineError` for a script that none of the plugins is of.
     """
@@ -227,7 +228,7 @@ def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn) -> Reel:
         case Pipe(descriptor):
             return PipeReel(descriptor, name_of(source), warn)
         case Script():
-            return script_reel(source, plugins)
+            return script_reel(source, plugins, now)
         case Live():
             return LiveReel(
                 source.interface,

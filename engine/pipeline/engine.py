@@ -32,6 +32,7 @@ from engine.pipeline.storage import PacketStore
 from engine.pipeline.traffic import Traffic
 from engine.pipeline.windows import OnWindow, WindowKeeper
 from engine.pipeline.work import Work
+from engine.pipeline.world import World
 from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
@@ -56,9 +57,16 @@ class Engine:
     """
 
     def __init__(
-        self, scripts: Iterable[str | Path] = (), *, config: Config | None = None, sinks: Iterable[Sink] = ()
+        self,
+        scripts: Iterable[str | Path] = (),
+        *,
+        config: Config | None = None,
+        sinks: Iterable[Sink] = (),
+        world: World | None = None,
     ) -> None:
         """`scripts` are loaded on entry; those that fail are in `load_errors`, and the others run.
+
+        `world` is where time and workers come from, if not from this machine.
 
         Raises `LuaUnavailableError` when the installed lupa has no LuaJIT 2.1.
         """
@@ -66,7 +74,8 @@ class Engine:
         self.config = config or Config()
         self.load_errors: tuple[ScriptLoadError, ...] = ()
         self._scripts = tuple(scripts)
-        self._clock = Clock()
+        self._world = world = world or World()
+        self._clock = Clock(world.wall)
         self._plugins: list[Plugin] = []
         self._bus = RecordBus(sinks)
         self._log = ScriptLog(self._bus.publish, self._clock.now)
@@ -78,9 +87,13 @@ class Engine:
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
         self._ramfs_directory: Ramfs | None = None
         self._store = PacketStore(self.config, self._plugins, self._log.write)
-        self._reader = CaptureReader(self.config, self._plugins, self._packets, self._store, self._warn_of_source)
+        self._reader = CaptureReader(
+            self.config, self._plugins, self._packets, self._store, self._warn_of_source, world
+        )
         slices = Slices(self.config.slice_seconds, self._take, self._relieve)
-        self._slow = SlowPath(self.config, self._plugins, self._bus, slices, self._warn, self._reader.flows)
+        self._slow = SlowPath(
+            self.config, self._plugins, self._bus, slices, self._warn, self._reader.flows, world.monotonic
+        )
         self._effects = effects = Effects(
             self._bus,
             self._counters,
@@ -110,8 +123,10 @@ class Engine:
             self._store,
         )
         effects.give_up = self._analysis.give_up
-        seconds, now = self.config.slice_seconds, self._clock.now
-        self._work = Work(effects, self._deliveries, self._door, self._log, now, seconds, self._is_reading)
+        seconds, now = world.slice_seconds or self.config.slice_seconds, self._clock.now
+        self._work = Work(
+            effects, self._deliveries, self._door, self._log, now, seconds, self._is_reading, world.monotonic
+        )
         self._completions = Completions(now, self._ramfs, self._work.take, self._script_error, self._failed_operation)
         self._gate: Gate | None = None
         self._group: TaskGroup | None = None
@@ -134,7 +149,7 @@ class Engine:
         self._gate = Gate(self._group.start_soon)
         self._work.begin(self._gate.loop)
         self._roster = self._make_roster(self._gate, self._group)
-        self._began = time.monotonic()
+        self._began = self._world.monotonic()
         self._windows.begin(self._group.start_soon)
         try:
             await self._load_all()
@@ -150,6 +165,7 @@ class Engine:
             gate,
             self._log,
             self._groups,
+            self._world,
             now=self._clock.now,
             take=self._effects.take,
             deliver=self._completions.deliver,
@@ -254,12 +270,12 @@ class Engine:
     async def _finish_work(self, seconds: float) -> None:
         """Drain events, deliveries and tasks, which cause one another, until all are done or the time is over."""
         assert self._gate is not None
-        until = time.monotonic() + seconds
-        while not self._hurried and time.monotonic() < until:
+        until = self._world.monotonic() + seconds
+        while not self._hurried and self._world.monotonic() < until:
             await self._work.do_some()
             if self._work.pending:
                 continue
-            if not await self._gate.drain(max(until - time.monotonic(), 0.0)):
+            if not await self._gate.drain(max(until - self._world.monotonic(), 0.0)):
                 return
             if not (self._work.pending or self._gate.pending):
                 return
@@ -418,6 +434,13 @@ class Engine:
         self._work.take(self._plugins)
         self._analysis.outboxes_taken()
 
+    async def settled(self) -> None:
+        """Wait until tasks, messages and events that caused one another are done.
+
+        The wait ends when nothing settles for `drain_seconds`. Raises `EngineClosedError` when the engine stops first.
+        """
+        await self._settle()
+
     async def _settle(self) -> None:
         """Wait until tasks, messages and events that caused one another are done."""
         while True:
@@ -507,6 +530,17 @@ class Engine:
             place = f"{plugin.block.name}: " if plugin.block.name else ""
             self._warn(plugin, f"{place}too many messages wait, some are dropped")
 
+    def call(self, plugin: Plugin, function: Callable[[], object]) -> None:
+        """Call into the state of a plugin, and see to what that causes."""
+        if not (plugin.closed or self._stopping):
+            function()
+            self._work.take((plugin,))
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins that run, in the order in which they were loaded."""
+        return tuple(self._plugins)
+
     def discard_files(self) -> None:
         """Remove all extracted files at once, for a process that must end before the block does. From any thread."""
         if self._ramfs_directory is not None:
@@ -569,7 +603,7 @@ class Engine:
         self._log.write("engine", "ERROR", message)
 
     def _summary(self) -> Summary:
-        return Summary(self._reader.decode_stats().packets, time.monotonic() - self._began, self.stats.flat())
+        return Summary(self._reader.decode_stats().packets, self._world.monotonic() - self._began, self.stats.flat())
 
     def _ramfs(self) -> Ramfs:
         if self._ramfs_directory is None:

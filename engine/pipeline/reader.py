@@ -12,11 +12,12 @@ from engine.pipeline.captures import Breathe, CaptureRun, RunOn, TakeFlows, Turn
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.storage import PacketStore
+from engine.pipeline.world import World
 from engine.plugins.plugin import Plugin
 from engine.values.config import Config
 from engine.values.errors import CaptureError, EngineError
 from engine.values.records import Flow
-from engine.values.sources import Replay, Source, name_of
+from engine.values.sources import Replay, Script, Source, name_of
 from engine.values.stats import DecodeStats, SourceStats
 
 
@@ -24,7 +25,13 @@ class CaptureReader:
     """At most one source at a time."""
 
     def __init__(
-        self, config: Config, plugins: Sequence[Plugin], packets: PacketPath, store: PacketStore, warn_of_source: Warn
+        self,
+        config: Config,
+        plugins: Sequence[Plugin],
+        packets: PacketPath,
+        store: PacketStore,
+        warn_of_source: Warn,
+        world: World,
     ) -> None:
         """`plugins` is the live list of the engine; `packets` and `store` get the frames of each batch."""
         self._plugins = plugins
@@ -32,6 +39,7 @@ class CaptureReader:
         self._store = store
         self._warn_of_source = warn_of_source
         self._config = config
+        self._world = world
         self._run: CaptureRun | None = None
         self.used = False
         """Whether there ever was a source."""
@@ -56,8 +64,8 @@ class CaptureReader:
         """
         if self._run is not None:
             raise EngineError(f"cannot run {name_of(source)}: another source is being read")
-        reel = make_reel(source, self._plugins, self._warn_of_source)
-        pace = Pace(source.speed) if isinstance(source, Replay) else None
+        reel = make_reel(source, self._plugins, self._warn_of_source, self._world.wall)
+        pace = self._pace(source)
         wanted = takers()
         decoder = self._make_decoder(wanted)
         store = self._store if self._store.wanted else None
@@ -72,6 +80,11 @@ class CaptureReader:
         seconds = self._config.slice_seconds
         self.used = True
         self._run = CaptureRun(reel, pace, decoder, wanted, self._packets, store, self._wants_frames, seconds)
+
+    def _pace(self, source: Source) -> Pace | None:
+        if isinstance(source, Replay):
+            return Pace(source.speed)
+        return Pace(1.0) if isinstance(source, Script) and self._world.paces_scripts else None
 
     def _wants_frames(self) -> bool:
         """For packet hooks and the store. Any frontend hook may ask for a flow counter, which begins at a packet."""

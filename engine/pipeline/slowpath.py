@@ -39,13 +39,14 @@ class SlowPath:
         slices: Slices,
         warn: Callable[[Plugin, str], None],
         flows: Callable[[], Iterable[Iterable[Flow]]],
+        monotonic: Callable[[], float],
     ) -> None:
         """`plugins` is the live list of the engine; `flows()` are those of the source that is read."""
         self._plugins = plugins
         self._slices = slices
         self._flows = flows
         self.held = HeldItems(plugins, config.message_limit, config.limits.flows)
-        self.flusher = Flusher(plugins, bus.publish, warn, slices, config.windows_waiting)
+        self.flusher = Flusher(plugins, bus.publish, warn, slices, config.windows_waiting, monotonic)
         self.sessions = Sessions(plugins, self.held, slices)
         self.updates = Updates(plugins, slices)
         self._update_groups: frozenset[str] = frozenset()

@@ -115,6 +115,7 @@ BLOCKS: dict[str, BlockType] = {
         BlockType("packet_storage", "frontend", hooks=frozenset({"filter", "filter_payload"})),
         BlockType("inputfilter", "frontend", hooks=frozenset({"step", "step_alert"})),
         BlockType("messagemonitor", "frontend", hooks=frozenset({"onnewflowrecord", "onflowmetric"})),
+        BlockType("simulation", "frontend", hooks=frozenset({"onbegin", "onend"})),
         BlockType("channellistener", "frontend", hooks=frozenset({"onchannelmessage"})),
         BlockType("event_monitor", "frontend", hooks=frozenset({"onevent"}), fields=frozenset({"topics"})),
     )

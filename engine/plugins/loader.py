@@ -19,6 +19,7 @@ from engine.vm.state import LuaError
 
 Settings = Callable[[Side], Mapping[str, Any]]
 Log = Callable[[int, bytes], None]
+Functions = Callable[[], Mapping[str, Any]]
 Register = Callable[[CounterGroup | NamedGroup], None]
 
 _ERROR, _WARN = 4, 5  # of T.K.loglevel
@@ -50,13 +51,15 @@ def load_script(
     groups: Groups,
     register: Register = lambda _group: None,
     wanted: Callable[[BlockType, str], bool] = lambda _block, _group: True,
+    functions: Functions = dict,
 ) -> Loaded:
     """Make the plugins of a script, of those blocks and groups that are wanted.
 
     `register` hears of the groups that it declares, before there are plugins. They stay, whatever becomes of these.
+    `functions` gives each state what it has of the host beyond what all have.
     Raises `ScriptLoadError` and leaves nothing behind.
     """
-    inspected = ScriptState(script, settings("backend"), log)
+    inspected = ScriptState(script, settings("backend"), log, functions())
     try:
         description = _describe(script.name, inspected)
         for warning in description.warnings:
@@ -75,7 +78,7 @@ def load_script(
     plugins: list[Plugin] = []
     try:
         for block, group in attachments:
-            plugins.append(_make(script, description, block, group, groups, settings, log))
+            plugins.append(_make(script, description, block, group, groups, settings, log, functions))
     except BaseException:
         for plugin in plugins:
             plugin.close()
@@ -105,8 +108,9 @@ def _make(
     groups: Groups,
     settings: Settings,
     log: Log,
+    functions: Functions,
 ) -> Plugin:
-    host = ScriptState(script, settings(block.side), log)
+    host = ScriptState(script, settings(block.side), log, functions())
     hooks = description.hooks.get(block.name, frozenset())
     try:
         return Plugin(description, block, host, group, titles_for(block, groups).get(group, ""), hooks)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.offload import Outcome, Status, TaskQueue
+from engine.offload import Outcome, Queue, Status
 from engine.offload.task import WANTS_ERROR, WANTS_RESULT
 from engine.plugins.blocks import BLOCK_HOOKS, BlockType
 from engine.plugins.description import Description
@@ -50,11 +50,21 @@ class _HookCounts:
 class ScriptState:
     """A state in which a script's chunk has run, before it is known which block it serves."""
 
-    def __init__(self, script: ScriptFile, settings: Mapping[str, Any], log: Callable[[int, bytes], None]) -> None:
-        """Raises `ScriptLoadError` when the chunk does not load; the state is closed then."""
+    def __init__(
+        self,
+        script: ScriptFile,
+        settings: Mapping[str, Any],
+        log: Callable[[int, bytes], None],
+        functions: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`functions` are those of the host beyond what all states get.
+
+        Raises `ScriptLoadError` when the chunk does not load; the state is closed then.
+        """
         self.script = script
+        self.functions = functions or {}
         self.state = LuaState()
-        self.lua: Any = install_plugin(self.state, settings, log)
+        self.lua: Any = install_plugin(self.state, settings, log, functions)
         roots = self.state.table(list(script.roots))
         try:
             wrong = self.lua[b"load"](script.source, script.name.encode(), script.directory.encode(), roots)
@@ -105,7 +115,7 @@ class Plugin:
     """GUID of the group that a monitor is attached to."""
     group_title: str = ""
     hooks: frozenset[str] = frozenset()
-    queue: TaskQueue | None = None
+    queue: Queue | None = None
     on_slow: Callable[[Plugin, str, float], None] = lambda _plugin, _hook, _seconds: None
     on_error: Callable[[Plugin, str, str, str], None] = lambda _plugin, _hook, _message, _traceback: None
     slow_seconds: float = 0.010
