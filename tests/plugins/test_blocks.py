@@ -63,7 +63,7 @@ def test_types_and_fields_have_different_names() -> None:
 
 
 def test_all_types_of_the_spec_are_known() -> None:
-    assert len(BLOCKS.keys() | DECLARATIVE) == 19 + 1  # and event_monitor
+    assert len(BLOCKS.keys() | DECLARATIVE) == 19 + 2  # and those of our own: event_monitor, simulation
 
 
 def test_a_script_without_a_block_has_no_hooks() -> None:
