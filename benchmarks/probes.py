@@ -43,11 +43,13 @@ class HookTimes:
 class LoopLag:
     """Sleeps a millisecond, over and over, while its block runs, and keeps by how much each wake-up was late.
 
-    Timers of uvloop are whole milliseconds: a lag of up to one means nothing.
+    Timers of uvloop are whole milliseconds: a lag of up to one means nothing. `own_seconds` is the processor time that
+    the loop's thread took meanwhile: without what other threads and other programs held it up for.
     """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.own_seconds: list[float] = []
         self._task: asyncio.Task[None] | None = None
         self._measured = asyncio.Event()
 
@@ -58,7 +60,7 @@ class LoopLag:
 
     def take(self) -> list[float]:
         """What was measured since the last call."""
-        taken, self.seconds = self.seconds, []
+        taken, self.seconds, self.own_seconds = self.seconds, [], []
         return taken
 
     async def __aenter__(self) -> Self:
@@ -78,9 +80,10 @@ class LoopLag:
 
     async def _tick(self) -> None:
         while True:
-            due = time.perf_counter() + _TICK_SECONDS
+            due, used = time.perf_counter() + _TICK_SECONDS, time.thread_time()
             await asyncio.sleep(_TICK_SECONDS)
             self.seconds.append(max(time.perf_counter() - due, 0.0))
+            self.own_seconds.append(time.thread_time() - used)
             self._measured.set()
 
 

@@ -19,6 +19,7 @@ return {
   FLOW_COUNTER = 16, -- time, place of the packet in its batch or -1, flow, group, key, meter, direction
   RESET_FLOW_COUNTER = 17, -- time, place, flow, group
   ALERT_EXTRA = 18, -- names and values of the next alert with a NUL behind each
-  ANSWER = 19, -- number of a promise, whether it was resolved, the value as plain.lua writes it or a message
-  CALL = 20, -- number of a promise, name of a function of the host, its arguments as plain.lua writes them
+  BROADCAST = 19, -- id, class, text
+  ANSWER = 20, -- number of a promise, whether it was resolved, the value as plain.lua writes it or a message
+  CALL = 21, -- number of a promise, name of a function of the host, its arguments as plain.lua writes them
 }

@@ -26,8 +26,9 @@ class Effect(IntEnum):
     FLOW_COUNTER = 16
     RESET_FLOW_COUNTER = 17
     ALERT_EXTRA = 18
-    ANSWER = 19
-    CALL = 20
+    BROADCAST = 19
+    ANSWER = 20
+    CALL = 21
 
 
 WIDTH: dict[int, int] = {
@@ -49,6 +50,7 @@ WIDTH: dict[int, int] = {
     Effect.FLOW_COUNTER: 7,
     Effect.RESET_FLOW_COUNTER: 4,
     Effect.ALERT_EXTRA: 1,
+    Effect.BROADCAST: 3,
     Effect.ANSWER: 3,
     Effect.CALL: 3,
 }

@@ -120,6 +120,15 @@ M.messagemonitor = {
   end,
 }
 
+M.simulation = {
+  onbegin = function(fn, engine, _, now) return fn(engine, now) end,
+  onend = function(fn, engine, _, now) return fn(engine, now) end,
+}
+
+M.channellistener = {
+  onchannelmessage = function(fn, _, _, id, data) return fn(id, from_string(data)) end,
+}
+
 M.event_monitor = {
   onevent = function(fn, engine, time, topic, event)
     return fn(engine, time, topic, event)

@@ -142,9 +142,9 @@ local function build_host(settings, get_config, effects)
     return template == nil and "" or tostring(template)
   end
 
-  -- Sends a message to all scripts that listen.
-  function T_host:broadcast(guid, class, text)
-    broadcast(guid, class, text)
+  -- Sends a message to the scripts with a channel listener whose id has this class.
+  function T_host:broadcast(id, class, text)
+    broadcast(tostring(id), tostring(class), tostring(text))
   end
 
   -- Logs text at a level.
@@ -155,7 +155,7 @@ local function build_host(settings, get_config, effects)
   return T_host
 end
 
--- T.host and T.env. `effects` holds the functions `createkey(guid, key, label)` and `broadcast(guid, class, text)`;
+-- T.host and T.env. `effects` holds the functions `createkey(guid, key, label)` and `broadcast(id, class, text)`;
 -- without them, as in workers, the two do nothing.
 function M.build(settings, effects)
   local config = settings.config or {}

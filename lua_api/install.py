@@ -21,6 +21,7 @@ package.loaded["offpath.host"] = host
 for _, name in ipairs(modules) do
   package.preload[name] = function() return require("offpath." .. name) end
 end
+if host.sim_clock then require("offpath.virtual").start(host) end
 """
 
 
@@ -38,32 +39,32 @@ Log = Callable[[int, bytes], None]
 """Takes a level of `T.K.loglevel` and a text, from the thread of the state that logs."""
 
 
-Call = Callable[[bytes, bytes], tuple[bytes, bytes]]
-"""A function of the host by name, with arguments as plain.lua writes them: b"value" and its result, b"later" and the
-arguments for one that is a coroutine function, or b"error" and a message."""
-
-
 def _nothing_exposed(_name: bytes, _arguments: bytes) -> tuple[bytes, bytes]:
     return b"error", b"the host has exposed no such function"
 
 
-def _install(state: State, log: Log, call: Call = _nothing_exposed) -> None:
+def _install(state: State, log: Log, more: Mapping[str, Any]) -> None:
     state.add_modules("offpath", _FOLDER)
     host = state.table({})
     host[b"log"] = log
-    host[b"call"] = call
+    host[b"call"] = _nothing_exposed
     for functions in (regex.FUNCTIONS, sqlite.FUNCTIONS, console.FUNCTIONS):
         for name, function in functions.items():
             host[name.encode()] = function
+    for name, value in more.items():
+        host[name.encode()] = value
     state.execute(_INSTALL, host, state.table(_SCRIPT_MODULES))
 
 
-def install_plugin(state: State, settings: Mapping[str, Any], log: Log, call: Call = _nothing_exposed) -> Any:
+def install_plugin(
+    state: State, settings: Mapping[str, Any], log: Log, functions: Mapping[str, Any] | None = None
+) -> Any:
     """Make a state a plugin's. Returns the Lua table with the host's end of it (plugin.lua).
 
-    `settings` are those of prelude.lua and `queue_limit`; `call` is behind T.host.call. Call on the state's thread.
+    `settings` are those of prelude.lua and `queue_limit`; `functions` what it gets of the host beyond what all get.
+    Call on the state's thread.
     """
-    _install(state, log, call)
+    _install(state, log, functions or {})
     return state.require("offpath.plugin")[b"start"](state.table(settings))
 
 
@@ -92,6 +93,7 @@ def install_worker(
     strict_timeout: bool = False,
     max_tasks: int | None = None,
     memory_bytes: int | None = None,
+    functions: Mapping[str, Any] | None = None,
 ) -> WorkerFunctions:
     """Make a state a worker's.
 
@@ -105,7 +107,7 @@ def install_worker(
     """
     if strict_timeout:
         state.execute(b"jit.off() jit.flush()")
-    _install(state, log)
+    _install(state, log, functions or {})
     options: dict[str, Any] = {"strict": strict_timeout, "max_tasks": max_tasks}
     if memory_bytes is not None:
         options["memory_mb"] = -(-memory_bytes >> 20)

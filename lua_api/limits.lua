@@ -49,7 +49,7 @@ end
 function M.start(put_in_force, lift)
   put, take_away = put_in_force, lift
   for name, fn in pairs(host) do
-    if type(fn) ~= "table" then host[name] = M.unlimited(fn) end
+    if type(fn) ~= "table" and type(fn) ~= "number" then host[name] = M.unlimited(fn) end
   end
 end
 

@@ -41,6 +41,7 @@ function M.build(T, classes)
   add(names, "T", T)
   add_members(names, "T", T)
   for _, part in ipairs({ "util", "host", "env", "K" }) do add_members(names, "T." .. part, T[part]) end
+  if T.sim then add_members(names, "T.sim", T.sim) end
   for name, class in pairs(classes) do add(names, "class:" .. name, class) end
   return names
 end

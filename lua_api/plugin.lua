@@ -71,6 +71,7 @@ function M.start(settings)
   local T_of_host
   T_of_host, names = prelude.build(settings, {
     createkey = function(guid, key, label) context.engine:update_key_info(guid, key, label) end,
+    broadcast = function(id, class, message) box.put(effects.BROADCAST, 3, id, class, message) end,
   })
   T = T_of_host -- a script may put another table in its place
   local pack = ship.packer(names, function(id, bytecode) completion.put_code(id, bytecode) end)
@@ -92,12 +93,15 @@ function M.start(settings)
   local function end_batch()
     completion.flush_pack()
     flush_engine()
+    counters.cross()
     completion.report_rejected()
     return box.is_empty() and completion.is_quiet()
   end
 
   local seen_by_script, promised = promises.new(context, end_batch)
   T_of_host.promise, T_of_host.host.call = seen_by_script.promise, seen_by_script.call
+
+  if T_of_host.sim then require("offpath.sim").extend(T_of_host.sim, context, guarded) end
 
   local host_end = {}
 
@@ -324,8 +328,11 @@ function M.start(settings)
     return completion.complete_lane()
   end
 
-  -- Everything that is counted goes into the outbox: a window ends.
-  host_end.flush_counters = counters.flush
+  -- A window ends: what is counted from here on is of the next one. What was counted crosses by and by with `take`.
+  host_end.leave_counters = counters.leave
+
+  -- The next of it goes into the outbox. Whether some is left.
+  host_end.cross_counters = counters.cross
 
   -- A group was registered: its kind is that of a member of T, as in "countergroups"; `types` as in counters.lua.
   function host_end.learn_group(kind, name, guid, types)

@@ -45,6 +45,7 @@ function M.build(settings, effects)
       T[kind .. "groups"] = copy(groups[kind .. "groups"] or guids[kind] or {})
     end
   end
+  if host.sim_clock then T.sim = require("offpath.sim").common() end
   T.host, T.env = require("offpath.hostinfo").build(settings, effects)
   for name, logger in pairs(require("offpath.logging").build(host.log)) do T[name] = logger end
   return T, require("offpath.names").build(T, classify_objects())

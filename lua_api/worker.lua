@@ -38,7 +38,8 @@ local WORTH_GIVING = 16 -- outcomes, to a loop that has no others to see to
 -- tasks took, in all and as counts in buckets that double from 1 µs (histogram.py).
 ffi.cdef([[
 typedef struct {
-  int32_t place; int32_t count; int32_t bytes; uint8_t outcomes[65536]; double run_seconds; double run_counts[28];
+  int32_t place; int32_t count; int32_t bytes; int32_t gives; uint8_t outcomes[65536];
+  double run_seconds; double run_counts[28];
 } offpath_progress_t;
 ]])
 local progress_ptr_t = ffi.typeof("volatile offpath_progress_t *")
@@ -185,8 +186,10 @@ function M.start(settings, load_code, exchange, stop_flag, progress_place, direc
   local outcomes, part, shown = string_buffer.new(), 0, 0
   local lane
 
-  -- Before outcomes are given, nothing of them is shown any more: nobody may take them twice.
+  -- Before outcomes are given, nothing of them is shown any more: nobody may take them twice. Who reads them just now sees
+  -- that they were given.
   local function hide()
+    progress.gives = progress.gives + 1
     progress.count, progress.bytes = 0, 0
     shown = 0
   end

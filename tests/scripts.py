@@ -18,9 +18,9 @@ HASHES = "{9781DB2C-F78A-4F7F-A7E8-2B1A9A7BE71A}"
 URIS = "{4EF9DEB9-4332-4867-A667-6A30C5900E9E}"
 
 
-def plugin(body: str, name: str = "test") -> str:
+def plugin(body: str, name: str = "test", clsid: str = "") -> str:
     """A script whose table TrisulPlugin has this body beside its id."""
-    return f'TrisulPlugin = {{ id = {{ name = "{name}" }},\n{body}\n}}\n'
+    return f'TrisulPlugin = {{ id = {{ name = "{name}", clsid = "{clsid}" }},\n{body}\n}}\n'
 
 
 def on_event(body: str, *, topics: str = "", rest: str = "", before: str = "") -> str:

@@ -92,9 +92,13 @@ class PluginLua:
 
     def counted(self) -> dict[tuple[str, str, int], list[float]]:
         """Cells of what was counted, by group, key and meter; nothing is held afterwards."""
-        self.host[b"flush_counters"]()
+        self.host[b"leave_counters"]()
+        effects = self.take()
+        while self.host[b"cross_counters"]():
+            effects += self.take()
+        effects += self.take()
         found = {}
-        for code, values in self.take():
+        for code, values in effects:
             if code is Effect.COUNTERS:
                 group, joined, lengths, _, columns = values
                 keys, cells, at = split_keys(joined, lengths), array("d", columns), 0

@@ -1,1 +1,1 @@
-"""Programs in Python that do with other libraries what the benchmark `packets` measures; each runs by itself."""
+"""Programs in Python that do with other libraries what benchmarks measure; each runs by itself."""

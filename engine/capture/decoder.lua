@@ -17,6 +17,10 @@ local expiry = require("capture.expiry")
 local events = require("capture.events")
 local tcp = require("capture.tcp")
 local held = require("capture.held")
+local measures = require("capture.measures")
+local segments = require("capture.segments")
+local turnover = require("capture.turnover")
+local wire = require("capture.wire")
 
 local M = {}
 
@@ -32,6 +36,8 @@ local END, TICK_RESULT = records.END, records.TICK
 local row_at = flows.at
 local HEAD_BYTES, LAYER_BYTES = frame.HEAD_BYTES, frame.LAYER_BYTES
 local has_room, has_scratch = events.has_room, memory.has_room
+local note_segments, note_wire, wire_count = segments.note, wire.note, wire.count
+local add_turnover = turnover.add
 
 local GARBAGE_PAUSE = 110                   -- per cent of what was in use that the heap grows to before more is collected
 local QUEUE = 2048                          -- packets between the two loops; bounds one step
@@ -41,13 +47,14 @@ local record, packet = records.record, layouts.packet_t()
 
 local base, base_address                    -- the mapping
 local next_record                           -- of pcap or of pcapng
-local with_streams = true
+local with_streams, measured = true, false
 
 local queue = ffi.new(ffi.typeof("$[?]", layouts.segment_t), QUEUE)
 local queued, taken = 0, 0                  -- segments put into the queue, and those of them that were taken
 local latest, queued_time = 0, 0            -- latest time stamp of all packets, and of those in the queue
 local second                                -- that is about to begin: first the flows go that are over then
 local records_left = 0                      -- that a step was to read when the second came
+local due, past_flows = -math.huge, false   -- see `run_on`
 
 local frames, origins                       -- of the packets of a step, when they are wanted
 local frame_count = 0
@@ -74,6 +81,13 @@ function M.configure(buffers, settings, limits, seed, streams)
   -- bytes of each stream, so that a long capture took more memory than a short one. There are few objects to look at.
   collectgarbage("setpause", GARBAGE_PAUSE)
   return address_of(counters), address_of(graph.layer_packets), expiry.configure(tcp.leave, has_room)
+end
+
+-- Have what counter groups of the platform need counted (measures.lua); `home` are the home networks. To be called before
+-- any packet. `fold` and `next_sums` bring it out.
+function M.measure(groups, home, seed)
+  measured = #groups > 0
+  measures.configure(groups, home, seed)
 end
 
 -- Whether the next steps are to keep their packets. Returns where these are and where they came from, or zeros.
@@ -118,7 +132,7 @@ end
 local function enqueue(row)
   local segment = queue[queued]
   queued, queued_time = queued + 1, latest
-  segment.time, segment.row = latest, row
+  segment.time, segment.stamp, segment.row = latest, record.time, row
   segment.address = packet.address + packet.payload
   -- The one place where the address of payload is made. What is out of bounds here was let in by a fault of ours.
   if row ~= 0 and packet.payload_captured > 0 then memory.check(segment.address, packet.payload_captured) end
@@ -179,8 +193,9 @@ local function take_packet()
   local verdict = dissect(base + record.offset, captured, wire, record.link, packet)
   local row = count(verdict, wire)
   if frames then keep_frame(verdict, row) end
+  if measured then note_wire(base_address + record.offset, wire, packet) end
   if packet.has_tcp == 0 then row = 0 end
-  if with_streams and (row ~= 0 or latest - queued_time > TICK) then enqueue(row) end
+  if row ~= 0 or with_streams and latest - queued_time > TICK then enqueue(row) end
 end
 
 -- The packet loop: reads at most `limit` records or blocks. Streams have a loop of their own: with both in one, every
@@ -191,7 +206,6 @@ end
 -- one. Error 8 is a helper that got hot before the loop did and is tried by itself first: it does no harm.
 local function read_records(limit)
   local packets = 0
-  records.start_batch()
   for at = 1, math.min(limit, QUEUE) do
     local result = next_record()
     if result >= END then
@@ -211,6 +225,7 @@ end
 
 -- The stream loop: takes what is queued as far as there is room for the events.
 local function take_segments()
+  if not with_streams then taken = queued end
   for i = taken, queued - 1 do
     local segment = queue[i]
     if not has_room() or not advance(segment.time) then return end
@@ -228,22 +243,41 @@ local function begin_second()
   return true
 end
 
+-- Whether a step that has come to a second may read on: nobody has to be told of the second, or of flows that were over.
+local function may_read_on(time)
+  return (past_flows or expiry.count() == 0) and (time < due or events.is_empty())
+end
+
 -- The packets of a step; none while flows that are over, or what came of them, wait to be taken.
 local function read_packets(limit)
   queued, taken = 0, 0
   memory.start_batch()
+  records.start_batch()
   local packets, at_end = 0, false
-  while packets == 0 and not at_end and begin_second() and expiry.count() == 0 and events.is_empty() do
-    packets, at_end = read_records(limit)
-    if not second then break end
-    limit = records_left
+  local time = second or -math.huge
+  while taken == queued and begin_second() and may_read_on(time) do
+    local more
+    more, at_end = read_records(limit)
+    packets = packets + more
+    note_segments(queue, queued)
+    if not second or (packets > 0 and second >= due) then break end
+    limit, time = records_left, second
+    take_segments()
+    if taken == queued then queued, taken = 0, 0 end
   end
   counters.packets = counters.packets + packets
+  if measured then wire_count() end
   return packets, at_end
 end
 
 local function leave(packets, done, turn)
+  add_turnover()
   return events.lay_out(), packets, done, latest, frame_count, expiry.count(), turn or math.huge
+end
+
+-- Whether steps go on past a second: while it is before the time `wanted_at`, and no flow is over, or with `over` even then.
+function M.run_on(wanted_at, over)
+  due, past_flows = wanted_at, over
 end
 
 -- Reads at most `limit` records or blocks; none while segments wait for room. Returns the numbers of events and
@@ -284,6 +318,7 @@ M.ignore, M.mute = tcp.ignore, tcp.mute
 M.show_flows, M.forget_over = expiry.show, expiry.start_batch
 M.forget, M.position = flows.forget, records.position
 M.end_window = records.end_window
+M.fold, M.next_sums, M.sums_full = measures.fold, measures.next, measures.is_full
 
 -- The row of a flow key, 0 when there is none.
 function M.flow_row(key) return (flows.find_key(key)) end
@@ -293,12 +328,15 @@ function M.flow_row(key) return (flows.find_key(key)) end
 -- frames, or after a time where the place is -1.
 function M.flow_bytes(key, place, time)
   local index, like = flows.find_key(key)
-  local row = index ~= 0 and row_at(index) or like and expiry.find(like)
+  if place >= 0 and frames and place < frame_count then time = frames[place].time end
+  local row = index ~= 0 and row_at(index) or nil
+  -- A batch that goes on past flows may have one that is over, and another of the same key after it.
+  if like and not (row and row.first <= time) then row = expiry.find(like) or row end
   if not row then return false, 0, 0, 0, 0 end
   local later = ffi.new("double[2]")
   for at = frames and place + 1 or frame_count, frame_count - 1 do
     local each = origins[at]
-    if each.row == index and (place >= 0 or frames[at].time > time) then
+    if each.row ~= 0 and frames[at].flow == row.number and (place >= 0 or frames[at].time > time) then
       later[each.side] = later[each.side] + each.wire
     end
   end

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import lua_api
 from engine.capture.flow_rows import read_flows
+from engine.capture.measures import Measures
 from engine.capture.source import CaptureFormat, MappedCapture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow
@@ -38,6 +39,7 @@ _LUA_FUNCTIONS: Final = (
     "configure",
     "begin",
     "want_frames",
+    "run_on",
     "has",
     "extend",
     "position",
@@ -54,6 +56,10 @@ _LUA_FUNCTIONS: Final = (
     "flow_row",
     "flow_bytes",
     "forget",
+    "measure",
+    "fold",
+    "next_sums",
+    "sums_full",
 )
 
 
@@ -232,6 +238,7 @@ class Decoder:
         )
         self._counters, self._layers, self._rows = addresses
         self._frames = self._origins = 0
+        self._runs_on = (-math.inf, False)
         self.want_frames(frames)
 
     def begin(self, capture: MappedCapture, *, shift: float = 0.0, span: float = math.inf) -> None:
@@ -284,6 +291,26 @@ class Decoder:
         wanted = wanted or self._needs_frames
         if wanted != bool(self._frames):
             self._frames, self._origins = self._lua["want_frames"](wanted)
+
+    def measure(self, groups: Collection[str], home: Collection[str]) -> Measures | None:
+        """Count what counter groups need (`measures.MEASURED`), with these home networks; None for no groups.
+
+        To be called before any packet.
+        """
+        if not groups:
+            return None
+        assert self._state is not None
+        return Measures(self._state, self._lua, groups, home)
+
+    def run_on(self, wanted_at: float, *, over: bool) -> None:
+        """Let the next steps go on past whole seconds of stream time, but for those from `wanted_at` on.
+
+        Without `over` a step ends before a second in which flows are over, so that their records come between those of
+        the packets; with it `Batch.flows` tells of them when the step is over, or when there are many.
+        """
+        if (wanted_at, over) != self._runs_on:
+            self._runs_on = wanted_at, over
+            self._lua["run_on"](wanted_at, over)
 
     def resume(self) -> None:
         """Dissect those frames of the last step further whose last layer names a protocol of ours as the next one.

@@ -7,17 +7,19 @@ local rows = require("capture.rows")
 local wheel = require("capture.wheel")
 local lifetimes = require("capture.lifetimes")
 local flows = require("capture.flows")
+local turnover = require("capture.turnover")
 
 local M = {}
 
 local ROOM = 512               -- rows that a batch may leave: a few milliseconds of work for Python
-local LOOKED_AT = 4096         -- rows in a batch
+local LOOKED_AT = 4096         -- rows in a batch, however many seconds it goes on past
 
 local copy, row_at, min, counters = ffi.copy, rows.at, math.min, layouts.counters
+local counts, close_flow = turnover.counts, turnover.close
 local lifetime, state, CLOSED = lifetimes.of, lifetimes.state, lifetimes.CLOSED
 local row_bytes = ffi.sizeof(layouts.row_t)
 local over = ffi.new(ffi.typeof("$[?]", layouts.row_t), ROOM)
-local count = 0                -- rows in `over`
+local count, looked = 0, 0     -- rows in `over`, and those that were looked at in this batch
 local end_stream, has_room     -- of a row; whether one may give its events
 
 -- `close(row)` ends the stream of a row, when there is `room()`. Returns the address of what is left for Python.
@@ -33,6 +35,7 @@ local function let_go(index, row)
   else
     counters.flows_timed_out = counters.flows_timed_out + 1
   end
+  if counts() then close_flow(row) end
   copy(over + count, row, row_bytes)
   count = count + 1
   flows.remove(index, row)
@@ -42,10 +45,11 @@ end
 -- of room or of time: call again in the next batch, before any packet. All of it is compiled (`jit.attach`), in several
 -- traces: empty lists of the wheel and chains of the index are loops of their own.
 function M.sweep(second)
-  for _ = 1, LOOKED_AT do
+  while looked < LOOKED_AT do
     local index = wheel.next(second)
     if index == 0 then return true end
     if count == ROOM or not has_room() then return false end
+    looked = looked + 1
     local row = row_at(index)
     wheel.remove(row)
     local due = row.seen + lifetime(row)
@@ -71,7 +75,7 @@ end
 
 -- Forgets what was left.
 function M.start_batch()
-  count = 0
+  count, looked = 0, 0
 end
 
 -- The copy of a row that is of the same flow as a packet whose side is known, or nil.

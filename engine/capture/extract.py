@@ -17,6 +17,9 @@ from engine.values.stats import HttpStats
 
 __all__ = ["FileExtractor", "FileHooks", "HttpListener"]
 
+# By their own names: looking one up in its class takes several times as long.
+_NONE, _TUNNEL = Framing.NONE, Framing.TUNNEL
+
 
 class FileExtractor:
     """Extracts the bodies of all connections. Every method is to be called on the loop thread.
@@ -74,10 +77,16 @@ class FileExtractor:
         flow = self._flows.get(stream)
         if flow is None:
             return False
-        flow.data(direction, position, time, data)
-        if flow.wanted():
-            return True
-        self.end(stream, time)
+        if not self._outlets.hooks.wants_raw:
+            flow.time = time
+            flow.connection.data(direction, time, data)
+            if flow.connection.wanted:
+                return True
+        else:
+            flow.data(direction, position, time, data)
+            if flow.wanted():
+                return True
+        self.end(stream, time, over=0)  # what is given up is not whole
         return False
 
     def gap(self, stream: int, direction: int, position: int, length: int, time: float) -> None:
@@ -123,7 +132,7 @@ class _Flow:
         self._accepted = False
         self._ended = False
         self._bodies: list[Body | None] = [None, None]  # by direction as hooks count them
-        self._raw: deque[tuple[int, int, float, bytes]] = deque()
+        self._raw: deque[tuple[int, int, float, bytes]] | None = deque() if outlets.hooks.wants_raw else None
         self._raw_bytes = 0
 
     def wanted(self) -> bool:
@@ -131,21 +140,23 @@ class _Flow:
         return self.connection.wanted or (self._accepted and self._outlets.hooks.wants_raw)
 
     def data(self, direction: int, position: int, time: float, data: bytes) -> None:
+        """The next bytes, which the hooks want, too."""
         self.time = time
-        if self._outlets.hooks.wants_raw:
-            self._hold_raw(direction, position, time, data)
+        assert self._raw is not None
+        self._hold_raw(self._raw, direction, position, time, data)
         if self.connection.wanted:
             self.connection.data(direction, time, data)
             if not self.connection.wanted:
                 self._end_http(time, over=0)
         if self._raw and self._accepted:
-            self._give_raw()
+            self._give_raw(self._raw)
 
     def end(self, time: float, *, over: int) -> None:
         """Finish bodies and exchanges, then tell the hooks."""
         self._end_http(time, over=over)
         if self._accepted:
             self._outlets.hooks.flow_end(time, self._flow)
+        del self.connection  # it refers to us: no need to leave both to the collector
 
     def _end_http(self, time: float, *, over: int) -> None:
         if not self._ended:
@@ -154,16 +165,18 @@ class _Flow:
 
     # Raw bytes: kept until the connection is recognised, no more than one header block's worth.
 
-    def _hold_raw(self, direction: int, position: int, time: float, data: bytes) -> None:
-        self._raw.append((direction, position, time, data))
+    def _hold_raw(
+        self, raw: deque[tuple[int, int, float, bytes]], direction: int, position: int, time: float, data: bytes
+    ) -> None:
+        raw.append((direction, position, time, data))
         self._raw_bytes += len(data)
-        while self._raw_bytes > self._outlets.limits.header_bytes and len(self._raw) > 1:
-            self._raw_bytes -= len(self._raw.popleft()[3])
+        while self._raw_bytes > self._outlets.limits.header_bytes and len(raw) > 1:
+            self._raw_bytes -= len(raw.popleft()[3])
 
-    def _give_raw(self) -> None:
+    def _give_raw(self, raw: deque[tuple[int, int, float, bytes]]) -> None:
         client = self.connection.client_direction()
-        while self._raw:
-            direction, position, time, data = self._raw.popleft()
+        while raw:
+            direction, position, time, data = raw.popleft()
             self._outlets.hooks.payload_raw(time, self._flow, 0 if direction == client else 1, position, data)
         self._raw_bytes = 0
 
@@ -174,18 +187,31 @@ class _Flow:
         return self._accepted or self._listener is not None
 
     def begin(self, exchange: Exchange, is_request: bool, time: float, framing: Framing) -> None:
-        counts = self._outlets.counts
+        outlets = self._outlets
+        counts = outlets.counts
+        head = exchange.request if is_request else exchange.response
+        assert head is not None
         if is_request:
             counts.requests += 1
         else:
             counts.responses += 1
-            self._record(exchange)
+            if self._accepted and "http" in outlets.kinds:
+                self._record(exchange)
         if self._listener is not None:
             self._listener.head(self._flow, exchange, is_request, time)
-        counts.upgrades += framing is Framing.TUNNEL
-        if not self._asked(exchange, is_request, time) or framing is Framing.TUNNEL:
+        if head.is_cut:
+            counts.fields_cut += 1
+        tunnel = framing is _TUNNEL
+        counts.upgrades += tunnel
+        if exchange.refused or not (self._accepted and outlets.bodies):
             return
-        if framing is not Framing.NONE:
+        agreed = outlets.hooks.filter(time, self._flow, head.raw, is_request)
+        if not agreed:
+            exchange.refused = is_request
+            return
+        if tunnel:
+            return
+        if framing is not _NONE:
             self._bodies[not is_request] = Body(self._outlets, self._flow, exchange, is_request)
         elif not is_request:
             Body(self._outlets, self._flow, exchange, is_request).finish(time, "", announced=False)
@@ -206,25 +232,15 @@ class _Flow:
             body.finish(time, reason)
 
     def unanswered(self, exchange: Exchange) -> None:
-        self._record(exchange)
+        if self._accepted and "http" in self._outlets.kinds:
+            self._record(exchange)
         if self._listener is not None:
             self._listener.unanswered(self._flow, exchange)
 
     def malformed(self) -> None:
         self._outlets.counts.malformed += 1
 
-    def _asked(self, exchange: Exchange, is_request: bool, time: float) -> bool:
-        head = exchange.request if is_request else exchange.response
-        if exchange.refused or head is None or not (self._accepted and self._outlets.bodies):
-            return False
-        agreed = self._outlets.hooks.filter(time, self._flow, head.raw, is_request)
-        if is_request:
-            exchange.refused = not agreed
-        return agreed
-
     def _record(self, exchange: Exchange) -> None:
-        if not self._accepted or "http" not in self._outlets.kinds:
-            return
         response = exchange.response
         self._outlets.record(
             Http(

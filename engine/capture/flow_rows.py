@@ -13,7 +13,7 @@ from typing import Any, Final
 from engine.values.flowkeys import PROTOCOL_NAMES
 from engine.values.records import Flow
 
-_ROW: Final = struct.Struct("<16s16sHHBBB29xBB2xdddddd16x")  # offpath_row_t in layouts.lua
+_ROW: Final = struct.Struct("<16s16sHHBBB29xBB2xdddddd16xdd32xii48x")  # offpath_row_t in layouts.lua
 
 _TCP = 6
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
@@ -37,8 +37,8 @@ def _quick_maker() -> Callable[..., Flow]:
         slots=True,
     )
 
-    def make(*values: Any, state: int) -> Flow:
-        flow: Any = loose(*values, state=state)
+    def make(*values: Any, **more: Any) -> Flow:
+        flow: Any = loose(*values, **more)
         flow.__class__ = Flow
         return flow  # type: ignore[no-any-return]
 
@@ -64,6 +64,10 @@ def _flow(
     z_bytes: float,
     start: float,
     end: float,
+    a_payload: float,
+    z_payload: float,
+    setup_rtt: int,
+    retransmissions: int,
 ) -> Flow:
     if family == 4:
         letter, a, z, code = "A", a[:4], z[:4], socket.AF_INET
@@ -85,6 +89,10 @@ def _flow(
         start,
         end,
         state=_state(client, a_flags, z_flags) if proto == _TCP else _INIT,
+        a_payload=int(a_payload),
+        z_payload=int(z_payload),
+        setup_rtt=setup_rtt,
+        retransmissions=retransmissions,
     )
 
 

@@ -84,6 +84,8 @@ class _State(Enum):
 _PROBE, _HEAD, _LENGTH, _CHUNKED, _CLOSE, _LOST = _State
 _BODIES = (_LENGTH, _CHUNKED, _CLOSE)
 _LINE_ENDS = b"\r\n"
+_NO_BODY, _BY_LENGTH, _BY_CHUNKS, _UNTIL_CLOSE, _TUNNEL = Framing  # in their order, likewise
+_REQUEST, _RESPONSE, _OPEN = Start.REQUEST, Start.RESPONSE, Start.OPEN
 _NO_CHUNKS = ChunkedDecoder()  # of a side that has none
 
 
@@ -112,6 +114,7 @@ class HttpConnection:
         """`roles_known`: direction 0 is the client, and its first byte starts a message (the handshake was seen)."""
         self._handler = handler
         self._header_bytes = limits.header_bytes
+        self._most_fields = limits.header_fields
         self._aligned = roles_known
         self._sides = (_Side(), _Side())
         self._pending: deque[Exchange] = deque()
@@ -170,11 +173,11 @@ class HttpConnection:
             data = (side.buffer + data).lstrip(b"\r\n")
             side.buffer = b""
             start = classify(data)
-            if start is Start.OPEN and len(data) < self._header_bytes:
+            if start is _OPEN and len(data) < self._header_bytes:
                 side.buffer = data
                 return
-            if start is Start.REQUEST or start is Start.RESPONSE:
-                self._recognise(side, start is Start.REQUEST, time, data)
+            if start is _REQUEST or start is _RESPONSE:
+                self._recognise(side, start is _REQUEST, time, data)
                 return
             side.state = _LOST
             self._judge()
@@ -209,7 +212,8 @@ class HttpConnection:
         if not self._handler.recognised(time):
             self.wanted = False
             return
-        self._feed(other, time, b"")  # what the other direction holds came first
+        if other.buffer:
+            self._feed(other, time, b"")  # what the other direction holds came first
         self._feed(side, time, data)
 
     # One direction with a known role. Each reader returns the position behind what it used.
@@ -257,13 +261,23 @@ class HttpConnection:
         size = len(data)
         if data[position] in _LINE_ENDS:
             position = skip_empty_lines(data, position)
-        head = read_head(data, position, self._header_bytes, side.scanned, is_request=side.is_request)
+        head = read_head(
+            data,
+            position,
+            self._header_bytes,
+            side.scanned,
+            is_request=side.is_request,
+            most_fields=self._most_fields,
+        )
         if head is not None:
             side.scanned = 0
-            self._begin(side, time, head)
+            if side.is_request:
+                self._begin_request(side, time, head)
+            elif not head.is_interim:
+                self._begin_response(side, time, head)
             return position + len(head.raw)
         start = classify(data, position)
-        if start is not Start.OPEN and start is not (Start.REQUEST if side.is_request else Start.RESPONSE):
+        if start is not _OPEN and start is not (_REQUEST if side.is_request else _RESPONSE):
             self._lose(side)
             return position + 1  # the search does not come back to what is none
         if size - position >= self._header_bytes:
@@ -285,14 +299,8 @@ class HttpConnection:
             self._handler.malformed()
         return len(data)
 
-    def _begin(self, side: _Side, time: float, head: Head) -> None:
-        if side.is_request:
-            self._begin_request(side, time, head)
-        elif not head.is_interim:
-            self._begin_response(side, time, head)
-
     def _begin_request(self, side: _Side, time: float, head: Head) -> None:
-        exchange = Exchange(time, request=head)
+        exchange = Exchange(time, head)
         self._pending.append(exchange)
         if len(self._pending) > PENDING_REQUESTS:
             self._doubtful = max(0, self._doubtful - 1)
@@ -317,15 +325,15 @@ class HttpConnection:
     def _begin_body(self, side: _Side, time: float, exchange: Exchange, framing: Framing, length: int) -> None:
         self._handler.begin(exchange, side.is_request, time, framing)
         side.reason = ""
-        if framing is Framing.LENGTH:
+        if framing is _BY_LENGTH:
             side.remaining = length
             side.state = _LENGTH
-        elif framing is Framing.CHUNKED:
+        elif framing is _BY_CHUNKS:
             side.chunked = ChunkedDecoder()
             side.state = _CHUNKED
-        elif framing is Framing.CLOSE:
+        elif framing is _UNTIL_CLOSE:
             side.state = _CLOSE
-        elif framing is Framing.TUNNEL:
+        elif framing is _TUNNEL:
             self.wanted = False
 
     def _finish(self, side: _Side, time: float) -> None:

@@ -25,7 +25,8 @@ typedef struct {
 
 // A TCP packet on its way from the packet loop to the stream loop. Row 0: only the time goes on.
 typedef struct {
-  double   time;
+  double   time;              // stream time
+  double   stamp;             // its own
   double   address;           // of the payload
   int32_t  row;
   int32_t  seq, ack;
@@ -33,23 +34,33 @@ typedef struct {
   uint8_t  flags, side;
 } offpath_segment_t;
 
-// One flow: a 5-tuple, A and Z as in the flow key, from its first packet until it is over. 136 bytes.
+// One flow: a 5-tuple, A and Z as in the flow key, from its first packet until it is over. 240 bytes.
 typedef struct {
   int32_t  address[8];        // A, then Z; network order
   uint16_t port[2];
   uint8_t  proto, family;     // family 0: the row is free
   uint8_t  client;            // 1 when a SYN showed A to be the client, 2 when Z, 0 when none did
-  uint8_t  reserved;
+  uint8_t  setup;             // how far the handshake has come (segments.lua)
   int32_t  hash, number;      // of the 5-tuple; of the flow, counted from 1 on, 0 when the row is free
   int32_t  stream;            // slot of the TCP stream, 0 none, -1 ended
   int32_t  before, after;     // in a list of wheel.lua
   int32_t  seq[2];            // of the last segment from A, from Z
   uint8_t  flags[2];          // of all segments from A, from Z
-  uint16_t reserved2;
+  uint8_t  known;             // of the TCP segments from A, from Z (segments.lua)
+  uint8_t  told;              // 1: counted as a flow of a window (turnover.lua)
   double   packets[2], bytes[2];   // from A, from Z
   double   first, last;       // time stamps
   double   seen;              // stream time of the last packet
   double   quiet_until;       // after the end of a stream: stream time until which only a SYN starts another
+  double   payload[2];        // TCP: bytes from A, from Z
+  int32_t  top[2];            // TCP: where the highest segment from A, from Z ends, and what is missing before it
+  int32_t  hole[2], hole_end[2];
+  double   asked;             // time of the SYN that was answered, or waits to be
+  int32_t  setup_rtt;         // microseconds from that to the end of the handshake, 0 not known
+  int32_t  retransmissions;   // segments from A and Z that repeated bytes
+  double   counted_bytes[2];  // of `bytes`, and of `packets` modulo 2^32: what is in the windows already
+  int32_t  counted_packets[2];
+  int32_t  syns[2], syn_acks[2], ends[2];   // segments from A, from Z; `ends` have FIN or RST. Not in the windows yet
 } offpath_row_t;
 
 typedef struct { int32_t hash, row; } offpath_slot_t;   // row 0: empty
@@ -105,8 +116,8 @@ typedef struct {
   uint32_t length, offset;    // offset in the arena
   uint8_t  kind, direction;
   uint16_t reserved;
-  int32_t  first, last;       // pieces of a DATA event
-  int32_t  row;               // OPEN: row in the flow table, then its slot
+  int32_t  first, last;       // pieces of a DATA event; of OPEN the stream's slot, and its key among those of the batch
+  int32_t  reserved2;
 } offpath_event_t;
 
 typedef struct { double address; int32_t length, next; } offpath_piece_t;
@@ -123,7 +134,7 @@ typedef struct {
 } offpath_counters_t;
 ]]
 
-assert(ffi.sizeof("offpath_row_t") == 136 and ffi.sizeof("offpath_event_t") == 48)
+assert(ffi.sizeof("offpath_row_t") == 240 and ffi.sizeof("offpath_event_t") == 48)
 
 for _, name in ipairs { "record", "segment", "row", "slot", "datagram", "held", "half", "stream", "event",
                         "piece", "interface", "clock", "counters" } do

@@ -89,6 +89,7 @@ class Counts:
     responses: int = 0
     malformed: int = 0
     upgrades: int = 0
+    fields_cut: int = 0
     files: int = 0
     files_complete: int = 0
     file_bytes: int = 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 import tempfile
 from contextlib import suppress
 from functools import lru_cache
@@ -23,10 +22,9 @@ _SHARED_MEMORY = Path("/dev/shm")
 _FLAGS = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _FLOW = re.compile(rb"..[A-D]:([0-9A-F.]+):p-([0-9A-F]{4})_([0-9A-F.]+):p-([0-9A-F]{4})")
-_END4 = rb"[0-9A-F]{2}\.[0-9A-F]{2}\.[0-9A-F]{2}\.[0-9A-F]{2}:p-[0-9A-F]{4}"
-_FLOW4 = re.compile(rb"..A:" + _END4 + rb"_" + _END4)  # as keys of IPv4 are: for each of its parts there is a place
-_ENDS4 = struct.Struct(">4BH4BH")
-_PART = re.compile(r"\.part\Z")
+_KEY4_BYTES = 41  # of a flow key of IPv4, in which each part has its place
+_OCTETS = {b"%02X" % octet: str(octet) for octet in range(256)}
+_PART = ".part"
 _HOST_BYTES = 32
 
 
@@ -72,7 +70,9 @@ class Ramfs:
                 start += "_" + middle[: min(_HOST_BYTES, room // 2)]
                 room = NAME_BYTES - len(start) - 2
             # The end of the last element is kept, for its extension. Scripts tell parts by their suffix.
-            name = _PART.sub(".part_", f"{start}_{last[-room:]}" if last else start)
+            name = f"{start}_{last[-room:]}" if last else start
+            if name.endswith(_PART):
+                name += "_"
             if self._made or not self._is_taken(name):  # nobody else writes to a private directory
                 return name
 
@@ -185,14 +185,22 @@ def _safe_host(host: str) -> str:
 @lru_cache(maxsize=1024)  # asked once per body, and a flow often has many
 def _ends(flow: bytes) -> str:
     """Both ends of a flow key (spec 3.2) as ``10.0.0.5-40000_10.0.0.9-80``, A first: the lower port is at Z."""
-    if _FLOW4.fullmatch(flow):
-        octets = bytes.fromhex((flow[4:15] + flow[18:22] + flow[23:34] + flow[37:]).replace(b".", b"").decode())
-        return "{}.{}.{}.{}-{}_{}.{}.{}.{}-{}".format(*_ENDS4.unpack(octets))
+    if len(flow) == _KEY4_BYTES:
+        with suppress(KeyError, ValueError):
+            return _ends4(flow)
     match = _FLOW.match(flow)
     if match is None:
         return _safe(flow.decode("ascii", "replace"))[:48] or "flow"
     address_a, port_a, address_z, port_z = match.groups()
     return f"{_address(address_a)}-{int(port_a, 16)}_{_address(address_z)}-{int(port_z, 16)}"
+
+
+def _ends4(flow: bytes) -> str:
+    """The same of a key of IPv4. Raises `LookupError` or `ValueError` for what is none."""
+    of = _OCTETS
+    a = f"{of[flow[4:6]]}.{of[flow[7:9]]}.{of[flow[10:12]]}.{of[flow[13:15]]}"
+    z = f"{of[flow[23:25]]}.{of[flow[26:28]]}.{of[flow[29:31]]}.{of[flow[32:34]]}"
+    return f"{a}-{int(flow[18:22], 16)}_{z}-{int(flow[37:], 16)}"
 
 
 def _address(key: bytes) -> str:

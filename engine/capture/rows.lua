@@ -5,7 +5,7 @@ local layouts = require("capture.layouts")
 
 local M = {}
 
-local ROW_BITS = 12            -- rows in a chunk: 4096, about half a megabyte
+local ROW_BITS = 12            -- rows in a chunk: 4096, about a megabyte
 local LAST_NUMBER = 2 ^ 31 - 1
 
 local fill = ffi.fill

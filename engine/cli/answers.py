@@ -13,10 +13,12 @@ from typing import Any
 
 from engine.cli.drawing import number
 from engine.sinks.queries import Rows
+from engine.stream.builtin_groups import NAMED_GROUPS
 
 _TIMES = frozenset({"start", "end", "time"})
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LEFT_OUT = frozenset({"tags", "attributes", "meters", "duration", "terminated", "extra"})
+_GROUPS = {guid: name for _, name, guid in NAMED_GROUPS}
 _CELL = 60  # characters of a text in a table; JSON and CSV have all of it
 
 
@@ -26,8 +28,15 @@ def as_table(rows: Rows) -> list[str]:
     names = [rows.columns[at] for at in kept]
     cells = [[_cell(name, row[at]) for at, name in zip(kept, names, strict=True)] for row in rows.rows]
     right = [_is_number(name, [row[at] for row in rows.rows]) for at, name in zip(kept, names, strict=True)]
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-    return [_aligned(row, widths, right) for row in (names, ["-" * width for width in widths], *cells)]
+    headings = _headings(rows)
+    heads = [headings[at] for at in kept]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    return [_aligned(row, widths, right) for row in (heads, ["-" * width for width in widths], *cells)]
+
+
+def _headings(rows: Rows) -> list[str]:
+    units = ["" for _ in rows.columns[len(rows.units) :]] + list(rows.units)
+    return [f"{name}, {unit}" if unit else name for name, unit in zip(rows.columns, units, strict=True)]
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
@@ -44,6 +53,8 @@ def _cell(name: str, value: Any) -> str:
         return ""
     if name in _TIMES:
         return moment(value)
+    if name == "group":
+        value = _GROUPS.get(value, value)
     if isinstance(value, float):
         return number(value) if math.isfinite(value) else str(value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -66,11 +77,7 @@ def moment(seconds: float) -> str:
 
 def as_json(rows: Rows) -> str:
     """One array of objects; numbers that JSON lacks become null."""
-    return json.dumps([{name: _finite(value) for name, value in each.items()} for each in rows.as_mappings()], indent=1)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(rows.as_json(), indent=1)
 
 
 def as_csv(rows: Rows) -> str:

@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from engine.cli.query import query
 from engine.cli.run import run
+from engine.cli.simulate import simulate
 from engine.cli.synth import synth
 
 
@@ -82,6 +83,7 @@ app = typer.Typer(
 )
 app.command("run", cls=RunCommand)(run)
 app.command("query")(query)
+app.command("simulate")(simulate)
 app.command("synth")(synth)
 
 

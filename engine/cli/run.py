@@ -89,6 +89,28 @@ def run(
     watch: Annotated[
         bool, typer.Option("--watch", help="Reload backend blocks of scripts that change while this runs.")
     ] = False,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            metavar="[HOST:]PORT",
+            help="A page, metrics and questions over HTTP while this runs; 0 picks a port. 127.0.0.1 without a HOST.",
+        ),
+    ] = None,
+    keep_serving: Annotated[
+        bool,
+        typer.Option("--keep-serving", help="Go on serving when the source is over, until Ctrl-C: its normal end."),
+    ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TEXT",
+            envvar="OFFPATH_TOKEN",
+            show_envvar=True,
+            help="What who asks must have; made where other machines can reach the address and none is given.",
+        ),
+    ] = None,
     no_uvloop: Annotated[bool, typer.Option("--no-uvloop", help="Use the event loop of Python.")] = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Show INFO lines and tracebacks; -vv: DEBUG, too.")
@@ -100,6 +122,10 @@ def run(
     stops reading and waits for unfinished tasks, a second one abandons them, a third one leaves at once. It is the
     normal end of a live capture.
 
+    --serve ends with the run: a capture that is read in a second is served for that second. With --keep-serving it goes
+    on, with all that was counted, until Ctrl-C; then what the run came to is printed. While it serves there are / for
+    people, /metrics for Prometheus, /healthz, and with --db the questions of offpath query under /api (/openapi.json).
+
     \b
     Exit codes: 0    done
                 1    a script failed to load (the others ran)
@@ -107,10 +133,12 @@ def run(
                 130  stopped by Ctrl-C (143: by SIGTERM), but for a live capture that had its normal end
     """
     scripts, captures = _sort(paths, captures or [])
-    _check(scripts, captures, records)
-    _check(scripts, captures, db)
+    check_files(scripts, captures, records)
+    check_files(scripts, captures, db)
     if watch and find_spec("watchfiles") is None:
         refuse("--watch needs the package watchfiles: pip install 'offpath[watch]'")
+    if keep_serving and serve is None:
+        refuse("--keep-serving goes with --serve")
     if not math.isfinite(drain):
         refuse(f"--drain must be a number of seconds, not {drain}")
 
@@ -129,7 +157,7 @@ def run(
             workers=workers,
             ramfs=ramfs,
             args=args,
-            settings=dict(_setting(each) for each in settings or ()),
+            settings=dict(setting(each) for each in settings or ()),
             drain_seconds=drain,
             chunk_bytes=chunk_mb << 20,
             store=store,
@@ -146,6 +174,9 @@ def run(
                 uvloop=not no_uvloop,
                 verbosity=verbose,
                 watch=watch,
+                serve=serve,
+                token=token,
+                keep_serving=keep_serving,
             )
         )
     except EngineError as exc:
@@ -206,7 +237,8 @@ def _set(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
-def _check(scripts: list[Path], captures: list[Path], records: Path | None) -> None:
+def check_files(scripts: list[Path], captures: list[Path], records: Path | None) -> None:
+    """Refuse what can't be read, and to write over it."""
     read = [*scripts, *(path for path in captures if path != STDIN)]
     for path in read:
         reason = _unreadable(path, folder=path not in scripts)
@@ -231,7 +263,8 @@ def _unreadable(path: Path, *, folder: bool) -> str:
     return "" if os.access(path, os.R_OK) else "Permission denied"
 
 
-def _setting(text: str) -> tuple[str, str]:
+def setting(text: str) -> tuple[str, str]:
+    """A value of --set and its path."""
     path, equals, value = text.partition("=")
     if not equals or not path:
         refuse(f"--set {text!r}: write it as PATH=VALUE")

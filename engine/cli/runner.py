@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from engine.cli.reload import watch_scripts
 from engine.cli.signals import Interrupts
 from engine.cli.summary import summary_lines
 from engine.cli.terminal import Display, ScriptOutput
+from engine.dashboard import serve
+from engine.dashboard.serving import Listener
 from engine.sources import Capture, Captures, Live, Pipe, Replay
 from engine.values.errors import CaptureError, SinkError
 from engine.values.sources import Source, name_of
@@ -47,6 +51,11 @@ class RunPlan:
     verbosity: int = 0
     watch: bool = False
     """Reload backend blocks of scripts that change."""
+    serve: str | None = None
+    """Where to serve a dashboard."""
+    token: str | None = None
+    keep_serving: bool = False
+    """Serve on when the source is over, until a signal comes."""
 
 
 def execute(plan: RunPlan) -> int:
@@ -54,11 +63,13 @@ def execute(plan: RunPlan) -> int:
 
     Does not return when worker threads are stuck: then the process ends here, after everything was written.
     """
+    listener = _listen(plan)
     gc.freeze()  # what was imported stays: a full collection would hold the loop for 10 ms to find that out
     source = identity(plan.source, plan.scripts)
-    sinks = open_sinks(records=plan.records, db=plan.db, parquet=plan.parquet, source=source)
-    run = SourceRun(plan, sinks)
+    sinks: tuple[OutputSink, ...] = ()
     try:
+        sinks = open_sinks(records=plan.records, db=plan.db, parquet=plan.parquet, source=source)
+        run = SourceRun(plan, sinks, listener)
         with asyncio.Runner(loop_factory=_loop_factory(plan.uvloop)) as runner:
             with run.display:
                 runner.run(run.conduct())
@@ -67,15 +78,33 @@ def execute(plan: RunPlan) -> int:
             if run.stats.tasks.stuck_threads:
                 _leave_stuck(run.stats.tasks.stuck_threads, code)
     finally:
+        if listener is not None:
+            listener.close()
         close_now(sinks)
     return code
+
+
+def _listen(plan: RunPlan) -> Listener | None:
+    """What listens for the dashboard, if it is wanted: before anything else is opened. Raises `ServeError`."""
+    if plan.serve is None:
+        return None
+    listener = Listener(plan.serve, token=plan.token)
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what strangers send is no news for the terminal
+    serving = listener.serving
+    shown = serving.url_with_token if listener.made_token else serving.url
+    rest = "" if plan.keep_serving else " (until the run is over: --keep-serving goes on)"
+    typer.echo(f"serving {shown}{rest}", err=True)
+    return listener
 
 
 class SourceRun:
     """One run of the command."""
 
-    def __init__(self, plan: RunPlan, sinks: Sequence[OutputSink]) -> None:
+    def __init__(self, plan: RunPlan, sinks: Sequence[OutputSink], listener: Listener | None = None) -> None:
         self._plan = plan
+        self._listener = listener
+        self._over = False
+        self._lingering: anyio.CancelScope | None = None
         self._sinks = sinks
         self._chosen = source = plan.source
         self.display = Display(_title(source), _read_size(source), verbosity=plan.verbosity)
@@ -95,27 +124,32 @@ class SourceRun:
         self._life = anyio.CancelScope()
         self._engine = engine = Engine(self._plan.scripts, config=self._plan.config, sinks=self._sinks)
         with Interrupts(self._stop, self._life.cancel, self._leave) as interrupts:
+            self._interrupts = interrupts
             try:
                 with self._life:
                     async with engine:
                         self._load_failures = len(engine.load_errors)
                         if self._load_failures < len(self._plan.scripts):
-                            await self._read(engine)
+                            async with self._serving(engine):
+                                await self._read(engine)
             except* EngineError as group:
                 self._failure = self._failure or _first(group)
         self.stats = engine.stats
         self._note(self.stats)
         self._interrupted = interrupts.exit_code
-        if isinstance(self._plan.source, Live) and not self._life.cancel_called:
+        if (isinstance(self._plan.source, Live) or self._over) and not self._life.cancel_called:
             self._interrupted = 0  # there is no other end
         if self._failure is not None:
-            if self.stats.decode.packets and isinstance(self._failure, CaptureError):
+            lost = any(each.lost or each.windows_lost for each in self.stats.sinks)
+            if lost or (self.stats.decode.packets and isinstance(self._failure, CaptureError)):
                 _print(summary_lines(self.stats, self._read_seconds))
             raise self._failure
 
     def _stop(self) -> None:
         """First signal: what takes time by itself ends as if it had no more, a file that is read is given up."""
-        if self._reading and isinstance(self._chosen, Live | Pipe | Replay | Script):
+        if self._lingering is not None:
+            self._lingering.cancel()
+        elif self._reading and isinstance(self._chosen, Live | Pipe | Replay | Script):
             self._engine.end_source()
         else:
             self._source.cancel()
@@ -137,10 +171,29 @@ class SourceRun:
             self._note(engine.stats)
             if self._source.cancel_called and self._failure is None:
                 await self._drain(engine)
+            elif self._plan.keep_serving and self._failure is None and not self._interrupts.exit_code:
+                await self._serve_on()
             if engine.stats.tasks.pending:
                 self._life.cancel()
             group.cancel_scope.cancel()
         await anyio.lowlevel.checkpoint()  # where an abandoned run ends
+
+    @asynccontextmanager
+    async def _serving(self, engine: Engine) -> AsyncIterator[None]:
+        """The dashboard, if it is wanted."""
+        if self._listener is None:
+            yield
+            return
+        async with serve(engine, self._listener, database=self._plan.db, title=_title(self._chosen)):
+            yield
+
+    async def _serve_on(self) -> None:
+        """The source is over: serve until a signal comes."""
+        assert self._listener is not None
+        self.display.line(f"the source is over: still serving {self._listener.serving.url}, Ctrl-C ends it")
+        self._over = True
+        with anyio.CancelScope() as self._lingering:
+            await anyio.sleep_forever()
 
     def _choose(self, engine: Engine) -> Source:
         """What is read. Raises `EngineError` when no source is named and no script makes packets or alerts."""
@@ -173,7 +226,7 @@ class SourceRun:
             await anyio.sleep(_TICK)
             stats = engine.stats
             self._note(stats)
-            self.display.show(stats)
+            self.display.show(stats, over=self._over)
             if self._drained is not None and not stats.tasks.pending:
                 self._drained.set()
 

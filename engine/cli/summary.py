@@ -7,17 +7,21 @@ from collections.abc import Iterable
 from engine.values.stats import AsyncStats, EngineStats, HttpStats, StoreStats
 
 
-def summary_lines(stats: EngineStats, seconds: float) -> list[str]:
+def summary_lines(stats: EngineStats, seconds: float, *, virtual: bool = False) -> list[str]:
     """The counts as aligned lines, plain text. `seconds` is how long reading the capture took.
 
-    Events, messages, script errors and losses are left out when there were none.
+    Events, messages, script errors and losses are left out when there were none; and where time is `virtual`, what the
+    clock of the machine says, and packets that there were not.
     """
-    rows = [
+    packets = [
         ("packets", _packets(stats, seconds)),
         ("captures", f"{stats.source.files:,}" if stats.source.files > 1 else ""),
         ("flows", f"{stats.decode.flows:,}"),
         ("HTTP requests", f"{stats.http.requests:,}"),
         ("files", _files(stats.http)),
+    ]
+    rows = [
+        *(packets if stats.decode.packets or not virtual else ()),
         ("alerts", f"{stats.alerts:,}"),
         ("resources", f"{stats.resources:,}"),
         ("async tasks", _tasks(stats.tasks)),
@@ -26,7 +30,7 @@ def summary_lines(stats: EngineStats, seconds: float) -> list[str]:
         ("events", _events(stats)),
         ("messages", _messages(stats)),
         ("script errors", f"{stats.script_errors:,}" if stats.script_errors else ""),
-        ("slowest hook", _slowest(stats)),
+        ("slowest hook", "" if virtual else _slowest(stats)),
         ("not decoded", counted(stats.decode.undecoded, "packet") if stats.decode.undecoded else ""),
         ("losses", ", ".join(_losses(stats))),
     ]
@@ -147,6 +151,7 @@ def _losses(stats: EngineStats) -> list[str]:
         (decode.streams_rejected, "TCP stream", " past the stream limit"),
         (decode.held_over, "hole", " in TCP streams given up at the limit on bytes out of order"),
         (http.malformed, "connection", " given up as not HTTP"),
+        (http.fields_cut, "HTTP head", " with more fields than are read"),
         (http.decode_errors, "body content", " that can't be decoded"),
         (http.bombs, "decompression", " cut at the limit"),
         (stats.dns.cut, "DNS message", " cut short"),
@@ -156,6 +161,8 @@ def _losses(stats: EngineStats) -> list[str]:
         (tasks.late_results, "async result", " too late"),
         (stats.records.dropped, "record", " dropped"),
         (stats.store.lost, "packet", " not stored: writing failed"),
+        (sum(each.windows_lost for each in stats.sinks), "window", " not stored"),
+        (sum(each.lost for each in stats.sinks), "record", " not stored"),
         (stats.flush.dropped, "window", " that no script was asked about"),
         (stats.flush.unvoted, "item", " past the limit on what waits for a flush"),
         (stats.flush.updates_dropped, "counter update", " past the limit on keys in a second"),

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from engine.capture.synth import Synthesis, manifest, synthesize
+from engine.cli.summary import amount
 
 
 def synth(
@@ -42,19 +43,7 @@ def _describe(made: Synthesis, size: int) -> str:
     count = len(made.downloads)
     incomplete = sum(not each.complete for each in made.downloads)
     partly = f" ({incomplete} incomplete)" if incomplete else ""
-    return f"{count} {'file' if count == 1 else 'files'}{partly}, {made.packets} packets, {_amount(size)}"
-
-
-def _amount(size: int) -> str:
-    """Bytes in decimal units: ``912 bytes``, ``2.3 kB``, ``6.9 MB``, ``1.2 GB``."""
-    if size < 1_000:
-        return f"{size} bytes"
-    amount = size / 1_000
-    for unit in ("kB", "MB"):
-        if amount < 999.95:
-            return f"{amount:.1f} {unit}"
-        amount /= 1_000
-    return f"{amount:.1f} GB"
+    return f"{count} {'file' if count == 1 else 'files'}{partly}, {made.packets} packets, {amount(size)}"
 
 
 def _refuse(message: str) -> NoReturn:

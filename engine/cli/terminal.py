@@ -126,10 +126,11 @@ class Display:
         if self._bar is None or len(self._lines) >= _HELD_LINES:
             self._interject()
 
-    def show(self, stats: EngineStats) -> None:
-        """Show how far it went."""
+    def show(self, stats: EngineStats, *, over: bool = False) -> None:
+        """Show how far it went; when it is `over`, there are no more lines of progress."""
         if self._bar is None:
-            self._show_line(stats)
+            if not over:
+                self._show_line(stats)
             return
         done = None if self._size is None else min(read_bytes(stats), self._size)
         self._bar.update(self._row, completed=done, counts=describe(stats))

@@ -60,6 +60,10 @@ class TaskCounts:
         self._operations.add(seconds / len(run), len(run))
         self._bytes_copied += sum(task.moved for task in run)
 
+    def ran(self, seconds: float) -> None:
+        """A task was run that no worker counted."""
+        self._operations.add(seconds)
+
     def worker_gone(self, runs: Histogram) -> None:
         """A worker ended; how long the tasks took that it ran."""
         self._gone_runs += runs

@@ -18,16 +18,14 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from engine.offload.door import Queue
 from engine.offload.paths import PathLocks
 from engine.offload.task import Outcome
 from engine.offload.worker import WorkerThread
 from engine.values.errors import ConfigError
 from engine.values.stats import AsyncStats
-
-if TYPE_CHECKING:
-    from engine.offload.queue import TaskQueue
 
 _SLICE_SECONDS = 0.004
 _MOST_AT_ONCE = 64  # outcomes: what their callbacks schedule leaves together, too
@@ -85,23 +83,32 @@ class Gate:
         self.loop = asyncio.get_running_loop()
         self.start_soon = start_soon
         self.paths = PathLocks()
-        # Made on demand and without a limit, so that no plugin can take them all: each has as many runs as workers.
-        self.file_threads = ThreadPoolExecutor(sys.maxsize, thread_name_prefix="offpath-files")
-        self._queues: list[TaskQueue] = []
+        self._file_threads: ThreadPoolExecutor | None = None
+        self._queues: list[Queue] = []
         self._gone = AsyncStats()
         self._lock = threading.Lock()
         self._calls: deque[Callable[[], object]] = deque()
-        self._given: OrderedDict[TaskQueue, _Line] = OrderedDict()  # no line in it is empty
-        self._lines: dict[TaskQueue, _Line] = {}
+        self._given: OrderedDict[Queue, _Line] = OrderedDict()  # no line in it is empty
+        self._lines: dict[Queue, _Line] = {}
         self._armed = False
         self._rest_wanted = False  # outcomes were given that may wait for others
         self._resting = False  # such came home a moment ago: those that follow wait for the end of it
-        self._to_pump: dict[TaskQueue, None] = {}
+        self._to_pump: dict[Queue, None] = {}
         self._collecting = False
         self._progress = asyncio.Event()
         self._marks: list[_HighWater] = []
 
-    def add(self, queue: TaskQueue) -> None:
+    @property
+    def file_threads(self) -> ThreadPoolExecutor:
+        """Threads for file operations.
+
+        Made on demand and without a limit, so that no plugin can take them all: each has as many runs as workers.
+        """
+        if self._file_threads is None:
+            self._file_threads = ThreadPoolExecutor(sys.maxsize, thread_name_prefix="offpath-files")
+        return self._file_threads
+
+    def add(self, queue: Queue) -> None:
         """Take a plugin's queue in."""
         self._queues.append(queue)
 
@@ -139,23 +146,23 @@ class Gate:
 
     # ---- from any thread
 
-    def give(self, queue: TaskQueue, outcomes: list[Outcome]) -> None:
+    def give(self, queue: Queue, outcomes: list[Outcome]) -> None:
         """Bring outcomes home."""
         self._put_in_line(queue, outcomes)
 
-    def give_together(self, queue: TaskQueue, outcomes: list[Outcome]) -> None:
+    def give_together(self, queue: Queue, outcomes: list[Outcome]) -> None:
         """Bring outcomes home that no callback waits for: with others that come within about a millisecond."""
         self._put_in_line(queue, outcomes, soon=False)
 
-    def call_together(self, queue: TaskQueue, fn: Callable[[], object]) -> None:
+    def call_together(self, queue: Queue, fn: Callable[[], object]) -> None:
         """The same for what is told of them by a call."""
         self._put_in_line(queue, fn, soon=False)
 
-    def call_in_line(self, queue: TaskQueue, fn: Callable[..., Any], *args: Any) -> None:
+    def call_in_line(self, queue: Queue, fn: Callable[..., Any], *args: Any) -> None:
         """Have something called on the loop thread, in order with the outcomes of a queue."""
         self._put_in_line(queue, lambda: fn(*args))
 
-    def _put_in_line(self, queue: TaskQueue, item: list[Outcome] | Callable[[], object], *, soon: bool = True) -> None:
+    def _put_in_line(self, queue: Queue, item: list[Outcome] | Callable[[], object], *, soon: bool = True) -> None:
         with self._lock:
             self._line_of(queue).waiting.append(item)
             self._rest_wanted = self._rest_wanted or not soon
@@ -164,13 +171,13 @@ class Gate:
             self._armed = True
         self._wake()
 
-    def bring(self, queue: TaskQueue, fetch: Callable[[], object]) -> None:
+    def bring(self, queue: Queue, fetch: Callable[[], object]) -> None:
         """Bring home what `fetch` finds, behind what waits. On the loop thread, in a turn of its own."""
         with self._lock:
             self._line_of(queue).waiting.append(fetch)
         self.collect()
 
-    def _line_of(self, queue: TaskQueue) -> _Line:
+    def _line_of(self, queue: Queue) -> _Line:
         """The line of a queue, among those to serve. Under the lock."""
         line = self._lines.get(queue)
         if line is None:
@@ -192,7 +199,7 @@ class Gate:
 
     # ---- loop thread
 
-    def pump_soon(self, queue: TaskQueue) -> None:
+    def pump_soon(self, queue: Queue) -> None:
         """Pump a queue when what came is collected, or in this turn of the loop; once however many tasks it got."""
         if not self._to_pump and not self._collecting:
             self.loop.call_soon(self._pump)
@@ -256,14 +263,14 @@ class Gate:
             now = self._serve(queue, line, now + _TURN_SECONDS)
         return now >= until
 
-    def collect_all(self, queue: TaskQueue) -> None:
+    def collect_all(self, queue: Queue) -> None:
         """Run all that a queue was given."""
         if line := self._given.get(queue):
             self._serve(queue, line, math.inf)
         self._progress.set()
         self.look_at_marks()
 
-    def _serve(self, queue: TaskQueue, line: _Line, until: float) -> float:
+    def _serve(self, queue: Queue, line: _Line, until: float) -> float:
         """Run what is in a line, at least one thing, until a moment: what time it is then."""
         now = time.monotonic()
         while True:
@@ -282,7 +289,7 @@ class Gate:
             if not line.waiting or now >= until:
                 return now
 
-    async def settle(self, *, patience: float, queue: TaskQueue | None = None) -> bool:
+    async def settle(self, *, patience: float, queue: Queue | None = None) -> bool:
         """Wait until nothing is pending, of one queue or of all. False when nothing settled for `patience` seconds."""
         queues = self._queues if queue is None else [queue]
         while sum(each.pending for each in queues):
@@ -291,7 +298,7 @@ class Gate:
                 return False
         return True
 
-    async def _progressed(self, before: int, queues: list[TaskQueue], patience: float) -> bool:
+    async def _progressed(self, before: int, queues: list[Queue], patience: float) -> bool:
         until = self.loop.time() + patience
         while sum(each.settled for each in queues) == before:
             self._progress.clear()
@@ -307,7 +314,7 @@ class Gate:
         self._progress.clear()
         await self._progress.wait()
 
-    async def drain(self, seconds: float, *, queue: TaskQueue | None = None) -> bool:
+    async def drain(self, seconds: float, *, queue: Queue | None = None) -> bool:
         """Wait at most so long for all to be settled, then abandon the rest. True when nothing had to be."""
         queues = self._queues if queue is None else [queue]
         try:
@@ -330,13 +337,15 @@ class Gate:
         self.abandon()  # of all queues, before the end of the first is waited for: nothing starts meanwhile
         for queue in list(self._queues):
             await self.close_queue(queue)
+        if self._file_threads is None:
+            return
         joiner = WorkerThread("offpath-join")
-        joiner.submit(self.file_threads.shutdown)
+        joiner.submit(self._file_threads.shutdown)
         joiner.end()
         if not await _wait_for([joiner]):
             _logger.warning("a file operation does not come back and is left behind")
 
-    async def close_queue(self, queue: TaskQueue) -> None:
+    async def close_queue(self, queue: Queue) -> None:
         """Abandon what a queue has left and end its workers."""
         queue.abandon()
         threads = queue.close()

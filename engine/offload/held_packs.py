@@ -78,11 +78,13 @@ class HeldPacks:
         if not held_up:
             return
         self._take_outcomes(slot, worker, task, place)
-        if idle and 0 <= place < task.size - 1:
+        if place == task.size - 1:
+            self._all_begun(task)
+        elif idle and place >= 0:
             worker.end_pack_after(place + 1)
-            # The worker looks at this before the next task it begins. A moment later either it has said what it left,
-            # or it is still at the task where the place stands: what is behind that is free.
-            self._loop.call_later(_SEEN_SECONDS, self._take_rest, slot, worker, task)
+            # The worker looks at this before the next task it begins. A moment later it has left the pack, or is still
+            # at the task where the place stands: what is behind that is free.
+            self._loop.call_later(_SEEN_SECONDS, self._take_rest, slot, worker, task, place)
 
     def _take_outcomes(self, slot: Slot, worker: Worker, task: Task, place: int) -> None:
         """Bring home what a worker shows of the tasks before the slow one. It will give that again, later."""
@@ -93,11 +95,15 @@ class HeldPacks:
         slot.taken = (count, len(outcomes))
         self._give([Outcome(task, Status.PART, outcomes[taken_bytes:], tasks=count - taken_count)])
 
-    def _take_rest(self, slot: Slot, worker: Worker, task: Task) -> None:
+    def _take_rest(self, slot: Slot, worker: Worker, task: Task, seen: int) -> None:
+        """Take what a worker that was seen at a place, and told to end there, has not begun."""
         with self._lock:
             if slot.holding.get(task.id) is not task or slot.orphaned:
                 return
-            begun = max(worker.place() + 1, 1)
+            place = worker.place()
+            if place < seen:
+                return  # it has left the pack, and is about to say what it has done
+            begun = place + 1
             worker.end_pack_after(begun)
             if begun < task.size:
                 self._put_back(task.split(begun))

@@ -69,6 +69,7 @@ class ProcessWorker:
         self._sent: dict[int, _Row] = {}  # by id, in order, less those that are over
         self._over = 0  # how many of the last frame those are
         self._parts: dict[int, int] = {}  # by pack, tasks whose outcomes were given
+        self._parts_taken = 0  # how many parts of packs the queue has taken of this process
         self._deaths = 0  # since a task was finished
         self._refusal = ""  # why the last process could not begin
         self._refused_until = 0.0
@@ -138,15 +139,17 @@ class ProcessWorker:
 
     def place(self) -> int:
         """Place in the pack of the task that was begun last, -1 before the first. From any thread."""
-        return int(self._shared.progress.place)
+        return int(self._shared.progress.place) if self._at_a_task else -1  # before, it is that of the pack before
 
     def outcomes(self) -> tuple[int, bytes]:
         """How many tasks of the pack have ended whose outcomes were not given yet, and these. From any thread.
 
-        They can only be trusted while the process is inside the task that it began last, or dead.
+        They can only be trusted while the process is inside the task that it began last, or dead. What comes after
+        outcomes that are still on their way is not told of: it would overtake them.
         """
-        progress = self._shared.progress
-        return int(progress.count), bytes(memoryview(progress.outcomes)[: progress.bytes])
+        progress: Progress = self._shared.progress
+        gives, count, outcomes = progress.shown()
+        return (count, outcomes) if gives == self._parts_taken else (0, b"")
 
     def end_pack_after(self, count: int) -> None:
         """Let the process leave a pack when it has run so many tasks of it, at least one. From any thread."""
@@ -162,6 +165,7 @@ class ProcessWorker:
         if self._refusal and time.monotonic() < self._refused_until:
             raise WorkerDiedError(self._refusal)
         self._refusal = ""
+        self._parts_taken = self._shared.progress.gives = 0
         child = Child(self._setup, self._shared_descriptor)
         with self._lock:
             self._child = child
@@ -191,7 +195,7 @@ class ProcessWorker:
             child.channel.send(Kind.TASKS, self._next_frame(values))
         elif kind is Kind.RESULTS:
             self._note(values)
-            self._exchange(False, *values)
+            self._hand_on(False, values)
         elif kind is Kind.LOG:
             self._setup.log(*values)
         elif kind is Kind.CODE_WANTED:
@@ -212,9 +216,9 @@ class ProcessWorker:
         self._note(results)
         if self._drawn:
             if results:
-                self._exchange(False, *results)
+                self._hand_on(False, results)
         else:
-            self._drawn.extend(_rows(self._exchange(True, *results) or (), TASK_WIDTH))
+            self._drawn.extend(_rows(self._hand_on(True, results) or (), TASK_WIDTH))
         frame: list[Value] = []
         size = 0
         self._sent.clear()
@@ -226,6 +230,12 @@ class ProcessWorker:
             frame.extend(row)
         self._shared.begun, self._shared.progress.place = 0, -1
         return frame
+
+    def _hand_on(self, more: bool, results: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Give the queue what came, and take what it has."""
+        tasks: tuple[Any, ...] | None = self._exchange(more, *results)
+        self._parts_taken += sum(row[1] == Status.PART for row in _rows(results, RESULT_WIDTH))
+        return tasks
 
     def _note(self, results: tuple[Any, ...]) -> None:
         """Keep count of what is over."""
@@ -315,7 +325,7 @@ class ProcessWorker:
         at = self._parts.get(number, 0) + ended
         stop = self._shared.stop
         results: list[Value] = []
-        if at < size and at <= self.place() and (stop == 0 or at + 1 < stop):
+        if at < size and at <= self._shared.progress.place and (stop == 0 or at + 1 < stop):
             results += [number, Status.FAILED_IN_PACK, message, b""]
             outcomes += _lua_outcome(_first_value(data) + skip + at, Status.FAILED, message)
             at, ended = at + 1, ended + 1

@@ -161,10 +161,20 @@ class Progress(ctypes.Structure):
         ("place", ctypes.c_int32),
         ("count", ctypes.c_int32),
         ("bytes", ctypes.c_int32),
+        ("gives", ctypes.c_int32),
         ("outcomes", ctypes.c_uint8 * 65536),
         ("run_seconds", ctypes.c_double),
         ("run_counts", ctypes.c_double * BUCKETS),
     ]
+
+    def shown(self) -> tuple[int, int, bytes]:
+        """How often outcomes were given, of how many tasks there are some since, and these.
+
+        The worker goes on meanwhile: of how many may be 0 when it is not, and there may be bytes of more.
+        """
+        gives, count = int(self.gives), int(self.count)
+        outcomes = bytes(memoryview(self.outcomes)[: self.bytes])
+        return (gives, count, outcomes) if gives == self.gives else (gives, 0, b"")
 
     def run_times(self) -> Histogram:
         """How long tasks took."""
@@ -249,8 +259,7 @@ class LuaWorker:
 
         They can only be trusted while the worker is inside the task that it began last.
         """
-        progress = self._progress
-        return int(progress.count), bytes(memoryview(progress.outcomes)[: progress.bytes])
+        return self._progress.shown()[1:]
 
     def end_pack_after(self, count: int) -> None:
         """Let the worker leave a pack when it has run so many tasks of it. From any thread."""

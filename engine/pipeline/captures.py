@@ -37,9 +37,13 @@ _REPLAY_SPAN = 0.25
 _PIECE = 4_096  # bytes of one stream fed at a time: they may hold 40 messages, or a thousand times as much when decoded
 
 
+_make_event = tuple.__new__  # half the cost of calling StreamEvent
+
 Breathe = Callable[[], Awaitable[None]]
 TakeFlows = Callable[[Iterator[Flow], Breathe], Awaitable[None]]
 Turn = Callable[[float], Awaitable[float]]
+RunOn = Callable[[], tuple[float, bool]]
+"""From when on seconds are wanted, and whether batches go on past flows that are over (`Decoder.run_on`)."""
 
 
 class CaptureRun:
@@ -75,19 +79,20 @@ class CaptureRun:
         breathe: Breathe,
         take_flows: TakeFlows,
         turn: Turn,
+        run_on: RunOn,
     ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
         `take_flows` gets the flows that are over, after everything that their packets caused. `turn(time)` is awaited
         when the window of the packets before is over, with the time of the next packet; it says when the window of that
-        one ends.
+        one ends. `run_on` is asked before each batch.
         Raises `CaptureError` when the source can't be opened.
         """
         self._packets.begin()
         if not self._reel.wall_time:
             self._decoder.end_window(-math.inf)
         began = time.perf_counter()
-        while (batch := await self._next_batch()) is not None:
+        while (batch := await self._next_batch(run_on)) is not None:
             if batch.packets and self._pace is not None:
                 await self._pace.wait(batch.time)
                 began = time.perf_counter()
@@ -121,8 +126,13 @@ class CaptureRun:
         if self._store is not None:
             await self._store.flush()
 
-    async def _next_batch(self) -> Batch | None:
+    async def _next_batch(self, run_on: RunOn) -> Batch | None:
         self._decoder.want_frames(self._wants_frames())
+        # The store looks for the rows of flows while their packets are handled: none may be gone by then. Datagrams of
+        # a batch are read before its streams, so what is found in both is in the order of seconds.
+        if not self._reel.wall_time and self._store is None and self._takers.datagrams is None:
+            wanted_at, over = run_on()
+            self._decoder.run_on(wanted_at, over=over)
         return await self._reel.next(self._decoder, self._next_step())
 
     def _next_step(self) -> int:
@@ -197,11 +207,14 @@ def _pieces(event: StreamEvent) -> Iterator[StreamEvent]:
         return
     for at in range(0, event.length, _PIECE):
         data = event.data[at : at + _PIECE]
-        yield event._replace(position=event.position + at, length=len(data), data=data)
+        yield _make_event(
+            StreamEvent, (event.kind, event.stream, event.direction, event.time, event.position + at, len(data), data)
+        )
 
 
-def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn) -> Reel:
-    """What reads a source. Nothing is opened yet; `warn` hears of files that are skipped or cut off.
+def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn, now: Callable[[], float]) -> Reel:
+    """What reads a source. Nothing is opened yet; `warn` hears of files that are skipped or cut off;
+    `now` is the wall's clock.
 
     Raises `EngineError` for a script that none of the plugins is of.
     """
@@ -215,7 +228,7 @@ def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn) -> Reel:
         case Pipe(descriptor):
             return PipeReel(descriptor, name_of(source), warn)
         case Script():
-            return script_reel(source, plugins)
+            return script_reel(source, plugins, now)
         case Live():
             return LiveReel(
                 source.interface,

@@ -43,6 +43,12 @@ class Deliveries:
                 continue
             self._put(_Delivery(plugin, "onmessage", 0.0, (message_id, message)))
 
+    def broadcast(self, plugins: Iterable[Plugin], class_id: str, message_id: bytes, message: bytes) -> None:
+        """Post a message to the channel listeners of the scripts with a class (spec 2.19)."""
+        for plugin in plugins:
+            if "onchannelmessage" in plugin.hooks and plugin.description.identity.class_id == class_id.upper():
+                self._put(_Delivery(plugin, "onchannelmessage", 0.0, (message_id, message)))
+
     def resource(self, plugins: Iterable[Plugin], resource: Resource, raw: tuple[bytes, ...]) -> None:
         """Show a new resource to the monitors of its group. `raw`: flow, uri, contents."""
         flow, uri, contents = raw

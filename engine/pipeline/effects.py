@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,7 +56,7 @@ class Effects:
         self._plugins = plugins
         self._on_error = on_error
         self._slow = slow
-        self._slice = slice_seconds
+        self._slice = slice_seconds / 2  # a task whose timer is due gets its turn after two of them
         self.flows = FlowBook(bus, counters, deliveries, plugins, flows)
         self.flows.sessions = slow.sessions
         slow.gather_from(self.gather_counters)
@@ -88,6 +90,7 @@ class Effects:
             Effect.ALERT_EXTRA: self._alert_extra,
             Effect.ANSWER: lambda plugin, *answer: self.answered(plugin, *answer),
             Effect.CALL: self._call,
+            Effect.BROADCAST: self._broadcast,
         }
 
     def take(self, plugin: Plugin) -> None:
@@ -100,10 +103,21 @@ class Effects:
         if plugin.queue is not None:
             plugin.queue.look_at_lane()
 
-    def gather_counters(self) -> None:
-        """Have all plugins give what they counted: a window ends. It waits to be counted then."""
-        for plugin in tuple(self._plugins):
-            plugin.flush_counters()
+    async def gather_counters(self) -> None:
+        """Have all plugins give what they counted: a window ends. Some of it may wait to be counted then.
+
+        What they count from the first step on is of the next window, or of this one when there is very much of it.
+        """
+        plugins = tuple(self._plugins)
+        for plugin in plugins:
+            plugin.leave_counters()
+        until = time.perf_counter() + self._slice
+        for plugin in plugins:
+            while plugin.cross_counters():
+                self.take(plugin)
+                if time.perf_counter() > until:
+                    await asyncio.sleep(0)
+                    until = time.perf_counter() + self._slice
             self.take(plugin)
 
     def _error(self, plugin: Plugin, hook: bytes, message: bytes, traceback: bytes) -> None:
@@ -219,6 +233,9 @@ class Effects:
 
     def _message(self, _plugin: Plugin, side: bytes, addressed: bool, message_id: bytes, message: bytes) -> None:
         self._deliveries.message(self._plugins, side.decode(), addressed, message_id, message)
+
+    def _broadcast(self, _plugin: Plugin, message_id: bytes, class_id: bytes, message: bytes) -> None:
+        self._deliveries.broadcast(self._plugins, text(class_id), message_id, message)
 
     def _disable_reassembly(self, plugin: Plugin, flow: bytes) -> None:
         self.give_up(plugin, flow)

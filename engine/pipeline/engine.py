@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.effects import Effects
 from engine.pipeline.events import EventDoor, as_list
 from engine.pipeline.exposed import Exposed
+from engine.pipeline.findings import FOUND_KINDS
 from engine.pipeline.flush_slices import Slices
 from engine.pipeline.logs import ScriptLog
 from engine.pipeline.packets import PacketPath
@@ -30,8 +32,10 @@ from engine.pipeline.requests import Collect, Requests
 from engine.pipeline.roster import Roster
 from engine.pipeline.slowpath import SlowPath
 from engine.pipeline.storage import PacketStore
+from engine.pipeline.traffic import Traffic
 from engine.pipeline.windows import OnWindow, WindowKeeper
 from engine.pipeline.work import Work
+from engine.pipeline.world import World
 from engine.plugins.inputfilter import find_input
 from engine.plugins.plugin import Plugin
 from engine.stream.counters import Counters
@@ -39,7 +43,7 @@ from engine.stream.groups import Groups
 from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
-from engine.values.records import Summary
+from engine.values.records import Record, Summary
 from engine.values.sources import Live, Script, Source
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.values.windows import Window
@@ -56,9 +60,16 @@ class Engine:
     """
 
     def __init__(
-        self, scripts: Iterable[str | Path] = (), *, config: Config | None = None, sinks: Iterable[Sink] = ()
+        self,
+        scripts: Iterable[str | Path] = (),
+        *,
+        config: Config | None = None,
+        sinks: Iterable[Sink] = (),
+        world: World | None = None,
     ) -> None:
         """`scripts` are loaded on entry; those that fail are in `load_errors`, and the others run.
+
+        `world` is where time and workers come from, if not from this machine.
 
         Raises `LuaUnavailableError` when the installed lupa has no LuaJIT 2.1.
         """
@@ -66,10 +77,12 @@ class Engine:
         self.config = config or Config()
         self.load_errors: tuple[ScriptLoadError, ...] = ()
         self._scripts = tuple(scripts)
-        self._clock = Clock()
+        self._world = world = world or World()
+        self._clock = Clock(world.wall)
         self._plugins: list[Plugin] = []
         self._bus = RecordBus(sinks)
         self._log = ScriptLog(self._bus.publish, self._clock.now)
+        self._bus.on_failure = lambda error: self._log.write("engine", "ERROR", f"{error}; it gets nothing more")
         self._groups = Groups()
         self._counters = Counters(self._groups, self.config.window_keys)
         self._deliveries = Deliveries(self.config.message_limit, self._inbox_full)
@@ -77,9 +90,13 @@ class Engine:
         self._packets = PacketPath(self._plugins, self.config.slice_seconds)
         self._ramfs_directory: Ramfs | None = None
         self._store = PacketStore(self.config, self._plugins, self._log.write)
-        self._reader = CaptureReader(self.config, self._plugins, self._packets, self._store, self._warn_of_source)
+        self._reader = CaptureReader(
+            self.config, self._plugins, self._packets, self._store, self._warn_of_source, world
+        )
         slices = Slices(self.config.slice_seconds, self._take, self._relieve)
-        self._slow = SlowPath(self.config, self._plugins, self._bus, slices, self._warn, self._reader.flows)
+        self._slow = SlowPath(
+            self.config, self._plugins, self._bus, slices, self._warn, self._reader.flows, world.monotonic
+        )
         self._effects = effects = Effects(
             self._bus,
             self._counters,
@@ -94,6 +111,10 @@ class Engine:
         self._windows = WindowKeeper(
             self.config, self._counters, self._bus, self._slow, self._gather, self._clock.now, self._failed_window
         )
+        self._traffic = Traffic(
+            self._counters, self._plugins, self._slow, lambda: self._reader.measures, self._let_loop_run
+        )
+        self._slow.measure = self._traffic.gather
         self._analysis = Analysis(
             self.config,
             self._bus,
@@ -105,8 +126,10 @@ class Engine:
             self._store,
         )
         effects.give_up = self._analysis.give_up
-        seconds, now = self.config.slice_seconds, self._clock.now
-        self._work = Work(effects, self._deliveries, self._door, self._log, now, seconds, self._is_reading)
+        seconds, now = world.slice_seconds or self.config.slice_seconds, self._clock.now
+        self._work = Work(
+            effects, self._deliveries, self._door, self._log, now, seconds, self._is_reading, world.monotonic
+        )
         self._completions = Completions(now, self._ramfs, self._work.take, self._script_error, self._failed_operation)
         self._requests = Requests(self._door, now, self._work.take)
         self._exposed = Exposed(now, self._work.take)
@@ -133,7 +156,7 @@ class Engine:
         self._work.begin(self._gate.loop)
         self._exposed.begin(self._group.start_soon)
         self._roster = self._make_roster(self._gate, self._group)
-        self._began = time.monotonic()
+        self._began = self._world.monotonic()
         self._windows.begin(self._group.start_soon)
         try:
             await self._load_all()
@@ -149,6 +172,7 @@ class Engine:
             gate,
             self._log,
             self._groups,
+            self._world,
             now=self._clock.now,
             take=self._effects.take,
             deliver=self._completions.deliver,
@@ -218,6 +242,7 @@ class Engine:
             if not self._hurried:
                 await self._end_windows(drain_seconds)
                 await self._finish_work(drain_seconds)
+        self._windows.abandon()  # also those that nobody had the time to wait for
         self._windows.release()
         self._stopping = True
         self._work.stop()
@@ -255,12 +280,12 @@ class Engine:
     async def _finish_work(self, seconds: float) -> None:
         """Drain events, deliveries and tasks, which cause one another, until all are done or the time is over."""
         assert self._gate is not None
-        until = time.monotonic() + seconds
-        while not self._hurried and time.monotonic() < until:
+        until = self._world.monotonic() + seconds
+        while not self._hurried and self._world.monotonic() < until:
             await self._work.do_some()
             if self._work.pending:
                 continue
-            if not await self._gate.drain(max(until - time.monotonic(), 0.0)):
+            if not await self._gate.drain(max(until - self._world.monotonic(), 0.0)):
                 return
             if not (self._work.pending or self._gate.pending):
                 return
@@ -432,14 +457,15 @@ class Engine:
         if isinstance(source, Script) and find_input(source, self._plugins) is None:
             await self.load(source.path)
         reader = self._reader
-        reader.begin(source, self._analysis.begin)
+        reader.begin(source, self._analysis.begin, lambda: self._traffic.begin(windows=self._windows.wanted))
         await self._windows.finish()
         self._effects.flows.begin()
         self._slow.begin()
         self._run_over.clear()
         self._windows.follow_wall(isinstance(source, Live))
         try:
-            await reader.read(self._clock.follow, self._breathe, self._effects.flows.end, self._windows.turn)
+            flows_over, turn = self._effects.flows.end, self._windows.turn
+            await reader.read(self._clock.follow, self._breathe, flows_over, turn, self._run_on)
             await self._effects.flows.flush(reader.flows(), self._breathe)
             await self._settle()
             await self._windows.finish()
@@ -464,6 +490,13 @@ class Engine:
         self._work.take(self._plugins)
         self._analysis.outboxes_taken()
 
+    async def settled(self) -> None:
+        """Wait until tasks, messages and events that caused one another are done.
+
+        The wait ends when nothing settles for `drain_seconds`. Raises `EngineClosedError` when the engine stops first.
+        """
+        await self._settle()
+
     async def _settle(self) -> None:
         """Wait until tasks, messages and events that caused one another are done."""
         while True:
@@ -484,6 +517,7 @@ class Engine:
         neither loses tasks nor fills the memory.
         """
         self._take_batch()
+        await self._traffic.relieve()
         if self._reader.shows_flows and self._slow.is_due(now := self._clock.now()):
             await self._slow.follow(now)
         await self._work.do_some()
@@ -494,6 +528,17 @@ class Engine:
             await gate.progress()
             await self._work.do_some()
             gate = self._running("go on reading")
+
+    def _run_on(self) -> tuple[float, bool]:
+        """How far the next batch may go: to a second that a hook hears of, and past flows that nobody asks about.
+
+        What plugins caused goes out when the batch ends, what the platform found at once: where both make records, or
+        two plugins do, these are in the order of seconds.
+        """
+        plugins = sum(bool(plugin.hooks) for plugin in self._plugins)
+        if plugins + any(self._bus.wants(kind) for kind in FOUND_KINDS) > 1:
+            return -math.inf, False
+        return self._slow.wanted_at(), not self._effects.flows.wanted
 
     def _holds_too_much(self, gate: Gate) -> bool:
         ramfs = self._ramfs_directory
@@ -541,6 +586,17 @@ class Engine:
             place = f"{plugin.block.name}: " if plugin.block.name else ""
             self._warn(plugin, f"{place}too many messages wait, some are dropped")
 
+    def call(self, plugin: Plugin, function: Callable[[], object]) -> None:
+        """Call into the state of a plugin, and see to what that causes."""
+        if not (plugin.closed or self._stopping):
+            function()
+            self._work.take((plugin,))
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins that run, in the order in which they were loaded."""
+        return tuple(self._plugins)
+
     def discard_files(self) -> None:
         """Remove all extracted files at once, for a process that must end before the block does. From any thread."""
         if self._ramfs_directory is not None:
@@ -551,6 +607,19 @@ class Engine:
     def subscribe(self, *kinds: str, limit: int | None = None) -> Subscription:
         """A bounded subscription to records of some kinds, or of all. Raises `ConfigError` for an unknown kind."""
         return self._bus.subscribe(kinds, limit or self.config.subscription_limit)
+
+    def listen(self, *kinds: str, call: Callable[[Record], None]) -> Callable[[], None]:
+        """Have `call(record)` called on the loop with each record of some kinds, as it is made; the result ends that.
+
+        For who keeps no more than the last few: it must be quick and must not raise. Raises `ConfigError` for an
+        unknown kind.
+        """
+        return self._bus.listen(kinds, call)
+
+    @property
+    def reading(self) -> bool | None:
+        """Whether a source is being read, until the work it caused has settled; None when there was none so far."""
+        return self._reader.active or (False if self._reader.used else None)
 
     @property
     def stats(self) -> EngineStats:
@@ -568,6 +637,7 @@ class Engine:
             store=self._store.stats(),
             flush=self._slow.stats(),
             windows=self._windows.stats(),
+            sinks=self._bus.sink_stats(),
             flow_updates_dropped=self._effects.flows.dropped,
             alerts=self._effects.alerts,
             resources=self._effects.resources,
@@ -577,8 +647,9 @@ class Engine:
 
     async def _gather(self) -> None:
         """Bring in all that is counted, but for what waits to be."""
-        self._effects.gather_counters()
+        await self._effects.gather_counters()
         await self._effects.flows.end_window(self._let_loop_run)
+        await self._traffic.gather()
 
     async def _let_loop_run(self) -> None:
         if time.monotonic() - self._yielded > self.config.slice_seconds:
@@ -589,7 +660,7 @@ class Engine:
         self._log.write("engine", "ERROR", message)
 
     def _summary(self) -> Summary:
-        return Summary(self._reader.decode_stats().packets, time.monotonic() - self._began, self.stats.flat())
+        return Summary(self._reader.decode_stats().packets, self._world.monotonic() - self._began, self.stats.flat())
 
     def _ramfs(self) -> Ramfs:
         if self._ramfs_directory is None:

@@ -11,6 +11,12 @@ from engine.plugins.plugin import Plugin
 from engine.values.groups import DNS_RESOURCES, FILE_HASHES, HTTP_URIS, SSL_CERTS
 from engine.values.records import Document, Record, Resource
 
+RESOURCES = frozenset({DNS_RESOURCES, FILE_HASHES, HTTP_URIS, SSL_CERTS})
+"""Groups of resources that are found without a script."""
+
+FOUND_KINDS = ("dns", "tls", "http", "file", "document")
+"""Kinds of records that are made of packets without a script."""
+
 TakeResource = Callable[[Resource, tuple[bytes, ...]], None]
 """Takes a resource, and its flow, uri and contents as monitors get them."""
 
@@ -27,7 +33,7 @@ class Wants:
     files: bool = False
     documents: bool = False
     resources: frozenset[str] = frozenset()
-    """Groups that a monitor is attached to."""
+    """Groups of which they are wanted."""
 
     @property
     def any_dns(self) -> bool:
@@ -61,7 +67,7 @@ def wants_of(bus: RecordBus, plugins: Sequence[Plugin], attributes: Attributes) 
         http=bus.wants("http"),
         files=bus.wants("file"),
         documents=bus.subscribed("document") or reads_documents,
-        resources=frozenset(plugin.group for plugin in monitors),
+        resources=RESOURCES if bus.subscribed("resource") else frozenset(plugin.group for plugin in monitors),
     )
 
 

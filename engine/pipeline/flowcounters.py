@@ -197,9 +197,9 @@ class FlowBook:
 
         `flows` makes them as they are taken: nothing is made of them when nobody wants records, or said something.
         """
-        ended = list(flows) if self._wants_records or self._notes or self._counting else []
+        ended = list(flows) if self.wanted else []
         for flow in ended if self._counting else ():
-            self._end_all(flow.id.encode())
+            self._end_all(flow.id.encode(), flow.end)
         self._look_at_no_more()
         await self._make_records(iter(ended), breathe)
 
@@ -222,11 +222,16 @@ class FlowBook:
                 await self._publish(_with_notes(_flow_of(key, notes), notes))
             await breathe()
 
-    def _end_all(self, flow: bytes) -> None:
-        """End the counters of a flow."""
+    def _end_all(self, flow: bytes, time: float = math.inf) -> None:
+        """End the counters of a flow; of one that is over as it was then, another may have come of the same key."""
         ending = self._counting.pop(flow, None)
         if ending:
-            self._end_counters(ending, self._look(flow, -1, math.inf))
+            self._end_counters(ending, self._look(flow, -1, time))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the end of a flow makes a difference."""
+        return bool(self._wants_records or self._notes or self._counting)
 
     @property
     def _monitors(self) -> int:

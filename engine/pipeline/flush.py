@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +30,7 @@ class Flusher:
         warn: Callable[[Plugin, str], None],
         slices: Slices,
         waiting_limit: int,
+        monotonic: Callable[[], float],
     ) -> None:
         """`plugins` is the live list of the engine; `warn(plugin, text)` takes warnings about a plugin."""
         self._plugins = plugins
@@ -38,6 +38,7 @@ class Flusher:
         self._warn = warn
         self._slices = slices
         self._waiting_limit = waiting_limit
+        self._monotonic = monotonic
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._trackers: dict[Plugin, TopFlows] = {}
@@ -64,7 +65,7 @@ class Flusher:
         return True
 
     async def _cycle(self, window: Window, items: HeldItems, last: bool) -> None:
-        began, now = time.perf_counter(), window.end
+        began, now = self._monotonic(), window.end
         self._slices.begin()
         outer = self._of("engine_monitor")
         await self._slices.tell(outer, "onbeginflush", now)
@@ -74,7 +75,7 @@ class Flusher:
         await self._flush_flows(now, items.take(FLOWS), last)
         await self._slices.tell(outer, "onendflush", now)
         self._windows += 1
-        taken = time.perf_counter() - began
+        taken = self._monotonic() - began
         await self.hand_on(replace(window, groups=groups))
         self._judge(taken, window.end - window.start)
 

@@ -14,9 +14,9 @@ from engine.pipeline.held import ItemKind
 from engine.pipeline.kept import Kept, Values
 from engine.plugins.plugin import Plugin
 
-_KEYS = 512  # for a crossing
+_KEYS = 256  # for a crossing
 _ITEMS = 200  # the same; 13 fields each, and Lua takes less than 8000 values
-_CALL_SECONDS = 0.002
+_CALL_SECONDS = 0.001
 """How long Lua may go on before it gives back what is left of a batch."""
 
 
@@ -30,7 +30,7 @@ class Slices:
 
         It waits while too much is queued.
         """
-        self._slice = slice_seconds
+        self._slice = slice_seconds / 2  # a task whose timer is due gets its turn after two of them
         self._take = take
         self._relieve = relieve
         self._began = time.perf_counter()

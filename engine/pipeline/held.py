@@ -12,7 +12,7 @@ from engine.values.records import Alert, Document, Flow, Record, Resource
 
 _CLOSED, _TERMINATED, _TIMED_OUT = 0x00C0, 0x0800, 0x0100  # of the state of a flow (spec 3.3)
 
-_SETUP_RTT, _RETRANSMISSIONS = "6", "7"  # meters of a flow (spec 3.1)
+_A_PAYLOAD, _Z_PAYLOAD, _SETUP_RTT, _RETRANSMISSIONS = "4", "5", "6", "7"  # meters of a flow (spec 3.1)
 
 
 class FlowItem(NamedTuple):
@@ -59,10 +59,12 @@ def document_fields(document: Document) -> tuple[Any, ...]:
 
 
 def flow_fields(item: FlowItem) -> tuple[Any, ...]:
-    """As `flow` of flushitems.lua takes them. Payload bytes are not counted yet, and 0."""
+    """As `flow` of flushitems.lua takes them: what was measured, and what scripts added to it by `update_flow`."""
     flow, meters = item.record, item.record.meters
-    counts = (flow.a_bytes, flow.z_bytes, flow.a_packets, flow.z_packets, 0, 0)
-    rest = (_raw(flow.tags), meters.get(_SETUP_RTT, 0), meters.get(_RETRANSMISSIONS, 0))
+    payload = (flow.a_payload + meters.get(_A_PAYLOAD, 0), flow.z_payload + meters.get(_Z_PAYLOAD, 0))
+    counts = (flow.a_bytes, flow.z_bytes, flow.a_packets, flow.z_packets, *payload)
+    setup_rtt = meters.get(_SETUP_RTT, flow.setup_rtt)
+    rest = (_raw(flow.tags), setup_rtt, flow.retransmissions + meters.get(_RETRANSMISSIONS, 0))
     return _raw(flow.id), int(flow.start), int(flow.end), item.state, *counts, *rest
 
 

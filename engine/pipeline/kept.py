@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 
 from engine.stream.keys import KeyValues
 
@@ -40,6 +40,20 @@ class Kept(Mapping[str, Values]):
             raise KeyError(key)
         return tuple(values) if isinstance(values, array) else values
 
+    def items(self) -> ItemsView[str, Values]:
+        """Keys with their values; quicker than to look for each key."""
+        return _Items(self)
+
+    def each(self) -> Iterator[tuple[str, Values]]:
+        """The same, once."""
+        all_changes = self._changes
+        for key, values in self._values.items():
+            changes = all_changes[hash(key) % _SHARDS]
+            if key not in changes:
+                yield key, values
+            elif (changed := changes[key]) is not None:
+                yield key, tuple(changed)
+
     def counted(self) -> Iterator[tuple[str, int, float]]:
         """Key, meter and value of what was counted and is kept (`KeyValues.counted`)."""
         assert isinstance(self._values, KeyValues)
@@ -56,3 +70,14 @@ class Kept(Mapping[str, Values]):
 
     def __len__(self) -> int:
         return len(self._values) - self.rejected
+
+
+class _Items(ItemsView[str, Values]):
+    """Walks along the values."""
+
+    def __init__(self, kept: Kept) -> None:
+        super().__init__(kept)
+        self._kept = kept
+
+    def __iter__(self) -> Iterator[tuple[str, Values]]:
+        return self._kept.each()

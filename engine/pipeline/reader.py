@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from engine.capture.decoder import Decoder, FlowBytes
+from engine.capture.measures import Measures
 from engine.capture.reel import Warn
 from engine.pipeline.analysis import Takers
-from engine.pipeline.captures import Breathe, CaptureRun, TakeFlows, Turn, add_decode, add_source, make_reel
+from engine.pipeline.captures import Breathe, CaptureRun, RunOn, TakeFlows, Turn, add_decode, add_source, make_reel
 from engine.pipeline.pace import Pace
 from engine.pipeline.packets import PacketPath
 from engine.pipeline.storage import PacketStore
+from engine.pipeline.world import World
 from engine.plugins.plugin import Plugin
 from engine.values.config import Config
 from engine.values.errors import CaptureError, EngineError
 from engine.values.records import Flow
-from engine.values.sources import Replay, Source, name_of
+from engine.values.sources import Replay, Script, Source, name_of
 from engine.values.stats import DecodeStats, SourceStats
 
 
@@ -23,7 +25,13 @@ class CaptureReader:
     """At most one source at a time."""
 
     def __init__(
-        self, config: Config, plugins: Sequence[Plugin], packets: PacketPath, store: PacketStore, warn_of_source: Warn
+        self,
+        config: Config,
+        plugins: Sequence[Plugin],
+        packets: PacketPath,
+        store: PacketStore,
+        warn_of_source: Warn,
+        world: World,
     ) -> None:
         """`plugins` is the live list of the engine; `packets` and `store` get the frames of each batch."""
         self._plugins = plugins
@@ -31,8 +39,13 @@ class CaptureReader:
         self._store = store
         self._warn_of_source = warn_of_source
         self._config = config
+        self._world = world
         self._run: CaptureRun | None = None
+        self.used = False
+        """Whether there ever was a source."""
         self._decoded, self._source = DecodeStats(), SourceStats()
+        self.measures: Measures | None = None
+        """What is counted of the source that is read, for counter groups of the platform."""
 
     @property
     def active(self) -> bool:
@@ -44,27 +57,34 @@ class CaptureReader:
         """Whether packets have been read of a source, and its flows may be looked at now."""
         return self._run is not None and self._run.shows_flows
 
-    def begin(self, source: Source, takers: Callable[[], Takers]) -> None:
-        """Get ready for a source. `takers()` says what is to be read of it.
+    def begin(self, source: Source, takers: Callable[[], Takers], measured: Callable[[], Collection[str]]) -> None:
+        """Get ready for a source. `takers()` says what is read of it, `measured()` for which groups it is counted.
 
         Raises `EngineError` when another one is being read, or when there is no place to store packets.
         """
         if self._run is not None:
             raise EngineError(f"cannot run {name_of(source)}: another source is being read")
-        reel = make_reel(source, self._plugins, self._warn_of_source)
-        pace = Pace(source.speed) if isinstance(source, Replay) else None
+        reel = make_reel(source, self._plugins, self._warn_of_source, self._world.wall)
+        pace = self._pace(source)
         wanted = takers()
         decoder = self._make_decoder(wanted)
         store = self._store if self._store.wanted else None
         try:
             if store is not None:
                 store.begin(decoder)
+            self.measures = decoder.measure(measured(), self._config.homenets)
         except BaseException:
             decoder.close()
             reel.close()
             raise
         seconds = self._config.slice_seconds
+        self.used = True
         self._run = CaptureRun(reel, pace, decoder, wanted, self._packets, store, self._wants_frames, seconds)
+
+    def _pace(self, source: Source) -> Pace | None:
+        if isinstance(source, Replay):
+            return Pace(source.speed)
+        return Pace(1.0) if isinstance(source, Script) and self._world.paces_scripts else None
 
     def _wants_frames(self) -> bool:
         """For packet hooks and the store. Any frontend hook may ask for a flow counter, which begins at a packet."""
@@ -85,14 +105,16 @@ class CaptureReader:
         breathe: Breathe,
         take_flows: TakeFlows,
         turn: Turn,
+        run_on: RunOn,
     ) -> None:
         """To the end of the source. `follow(time)` hears of stream time; `breathe` is awaited between batches.
 
         `take_flows` gets the flows that are over, after everything that their packets caused; `turn` is awaited where
-        windows end (`CaptureRun.read`). Raises `CaptureError` when it can't be opened.
+        windows end, and `run_on` is asked before each batch how far it may go (`CaptureRun.read`).
+        Raises `CaptureError` when it can't be opened.
         """
         assert self._run is not None
-        await self._run.read(follow, breathe, take_flows, turn)
+        await self._run.read(follow, breathe, take_flows, turn, run_on)
 
     def end(self) -> None:
         """The source ends after the present batch, if one is being read."""
@@ -111,6 +133,7 @@ class CaptureReader:
     def close_source(self) -> None:
         """Unfinished bodies end, in hooks, too; then the source is closed and its counts are kept."""
         if self._run is not None:
+            self.measures = None
             self._run.close()
             self._decoded, self._source = self.decode_stats(), self.source_stats()
             self._run = None

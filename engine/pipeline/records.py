@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -10,16 +10,19 @@ from typing import Protocol, runtime_checkable
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from engine.values.errors import ConfigError
-from engine.values.records import RECORD_TYPES, Record
-from engine.values.stats import RecordStats
+from engine.values.errors import ConfigError, SinkError
+from engine.values.records import RECORD_TYPES, Counter, Record
+from engine.values.stats import RecordStats, SinkStats
 from engine.values.windows import Window
 
 
 class Sink(Protocol):
     """Takes every record of an engine. `flush` is awaited between slices of work: a slow sink slows the source.
 
-    A sink with an attribute `asks_for`, a set of kinds, gets those as well that are made on request only: documents.
+    `flush` and `close` raise `SinkError` when what was taken can't be stored. The engine tells so once and goes on with
+    its other sinks; it raises the error at its end.
+    A sink with an attribute `asks_for`, a set of kinds, gets those as well that are made on request only: documents,
+    and resources that the platform finds.
     """
 
     def write(self, record: Record) -> None:
@@ -34,10 +37,18 @@ class Sink(Protocol):
 
 @runtime_checkable
 class WindowSink(Protocol):
-    """What a sink also has when it takes windows."""
+    """What a sink also has when it takes windows. Counters are in them, so it gets no records of kind `counter`."""
 
     def write_window(self, window: Window) -> None:
         """Take a window, after the records that were made in it; must not block."""
+
+
+@runtime_checkable
+class CountedSink(Protocol):
+    """What a sink also has when it counts what becomes of its records."""
+
+    def stats(self) -> SinkStats:
+        """Counts at this moment."""
 
 
 class Subscription:
@@ -94,22 +105,41 @@ class RecordBus:
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
+        self._plain_sinks = [each for each in self._sinks if not isinstance(each, WindowSink)]
         self._subscriptions: list[Subscription] = []
+        self._listeners: list[tuple[frozenset[str], Callable[[Record], None]]] = []
         self.kinds = set(RECORD_TYPES) if self._sinks else set[str]()
         """Kinds of which someone takes the records, kept up to date: others need not be made."""
         self._asked = frozenset[str]().union(*(getattr(each, "asks_for", ()) for each in self._sinks))
         self._made = self._delivered = self._dropped = 0
+        self._failures: list[SinkError] = []
+        self.on_failure: Callable[[SinkError], object] = lambda _error: None
+        """Hears of sinks that can't store what they took, while others go on."""
 
     def subscribe(self, kinds: Iterable[str], limit: int) -> Subscription:
         """A subscription to records of some kinds, or of all. Raises `ConfigError` for an unknown kind."""
-        wanted = frozenset(kinds) or frozenset(RECORD_TYPES)
-        for kind in sorted(wanted - RECORD_TYPES.keys()):
-            raise ConfigError(f"no records of kind {kind!r}, there are {', '.join(sorted(RECORD_TYPES))}")
+        wanted = _known(kinds)
         send, receive = anyio.create_memory_object_stream[Record](limit)
         subscription = Subscription(receive, send, wanted)
         self._subscriptions.append(subscription)
         self.kinds |= wanted
         return subscription
+
+    def listen(self, kinds: Iterable[str], call: Callable[[Record], None]) -> Callable[[], None]:
+        """Have `call` called with each record of some kinds, or of all; what is returned ends that.
+
+        Raises `ConfigError` for an unknown kind.
+        """
+        listener = (_known(kinds), call)
+        self._listeners.append(listener)
+        self.kinds |= listener[0]
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+                self._forget_kinds()
+
+        return end
 
     def wants(self, kind: str) -> bool:
         """Whether anyone takes records of a kind."""
@@ -117,16 +147,37 @@ class RecordBus:
 
     def subscribed(self, kind: str) -> bool:
         """Whether a subscription, or a sink that says so, asks for a kind: for what is too much for every sink."""
-        return kind in self._asked or any(kind in each.kinds for each in self._subscriptions)
+        asked = (*(each.kinds for each in self._subscriptions), *(kinds for kinds, _ in self._listeners))
+        return kind in self._asked or any(kind in each for each in asked)
 
     def publish(self, record: Record) -> None:
         """Hand a record to all who want it."""
+        self._hand(record, self._sinks)
+
+    def _hand(self, record: Record, sinks: Iterable[Sink]) -> None:
         self._made += 1
-        for sink in self._sinks:
+        for sink in sinks:
             sink.write(record)
         for subscription in tuple(self._subscriptions):
             if record.kind in subscription.kinds:
                 self._send(subscription, record)
+        for kinds, call in tuple(self._listeners):
+            if record.kind in kinds:
+                call(record)
+
+    @property
+    def wants_counters(self) -> bool:
+        """Whether anyone takes counters as records."""
+        return bool(self._plain_sinks) or any("counter" in each.kinds for each in self._subscriptions)
+
+    def publish_counter(self, counter: Counter) -> None:
+        """Hand a counter to all who want it and don't get it with its window."""
+        self._hand(counter, self._plain_sinks)
+
+    @property
+    def takes_windows(self) -> bool:
+        """Whether some sink takes windows."""
+        return any(isinstance(sink, WindowSink) for sink in self._sinks)
 
     def publish_window(self, window: Window) -> None:
         """Hand a window to the sinks that take windows."""
@@ -143,22 +194,43 @@ class RecordBus:
             self._dropped += 1
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._subscriptions.remove(subscription)
-            if not self._sinks:  # the set stays the same: others look into it
-                self.kinds &= frozenset[str]().union(*(each.kinds for each in self._subscriptions))
+            self._forget_kinds()
+
+    def _forget_kinds(self) -> None:
+        if not self._sinks:  # the set stays the same: others look into it
+            taken = (*(each.kinds for each in self._subscriptions), *(kinds for kinds, _ in self._listeners))
+            self.kinds &= frozenset[str]().union(*taken)
 
     async def flush(self) -> None:
-        """Let the sinks bring away what they have."""
+        """Let the sinks bring away what they have. One that fails does not stop the others."""
         for sink in self._sinks:
-            await sink.flush()
+            try:
+                await sink.flush()
+            except SinkError as exc:
+                self._failures.append(exc)
+                self.on_failure(exc)
 
     async def close(self) -> None:
-        """End all subscriptions, after what waits in them, and close the sinks."""
+        """End all subscriptions, after what waits in them, and close the sinks. Raises `SinkError` if one failed."""
         for subscription in self._subscriptions:
             subscription.send.close()
         async with AsyncExitStack() as stack:  # a sink that fails to close must not keep the others open
             for sink in reversed(self._sinks):
                 stack.push_async_callback(sink.close)
+        if self._failures:
+            raise self._failures[0]
+
+    def sink_stats(self) -> tuple[SinkStats, ...]:
+        """Counts of the sinks that count."""
+        return tuple(sink.stats() for sink in self._sinks if isinstance(sink, CountedSink))
 
     def stats(self) -> RecordStats:
         """Counts at this moment."""
         return RecordStats(self._made, self._delivered, self._dropped)
+
+
+def _known(kinds: Iterable[str]) -> frozenset[str]:
+    wanted = frozenset(kinds) or frozenset(RECORD_TYPES)
+    for kind in sorted(wanted - RECORD_TYPES.keys()):
+        raise ConfigError(f"no records of kind {kind!r}, there are {', '.join(sorted(RECORD_TYPES))}")
+    return wanted

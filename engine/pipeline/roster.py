@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.offload import Gate, LaneUser, Outcome, TaskQueue
+from engine.offload import Gate, LaneUser, Outcome, Queue
 from engine.offload.process import ProcessWorker
 from engine.offload.worker import LuaWorker, WorkerSetup
 from engine.pipeline.logs import ScriptLog
+from engine.pipeline.world import World
 from engine.plugins.blocks import BlockType, Side
 from engine.plugins.loader import load_script, read_script
 from engine.plugins.plugin import Plugin, ScriptFile
@@ -21,8 +20,6 @@ from engine.values.config import Config
 from engine.values.errors import EngineError, ScriptLoadError
 from engine.values.windows import CounterGroup, NamedGroup
 from lua_api import API_VERSION
-
-_ids = itertools.count(1)  # `T.contextid`: unique in the process, as states of several engines may share files
 
 _WARN_SECONDS = 1.0  # a hook that is slow at every call is named once in a while, not each time
 
@@ -37,6 +34,7 @@ class Roster:
         gate: Gate,
         log: ScriptLog,
         groups: Groups,
+        world: World,
         *,
         now: Callable[[], float],
         take: Callable[[Plugin], None],
@@ -60,6 +58,7 @@ class Roster:
         self._gate = gate
         self._log = log
         self._groups = groups
+        self._world = world
         self._now = now
         self._take = take
         self._deliver = deliver
@@ -73,6 +72,9 @@ class Roster:
         self._new_groups: set[str] = set()
         self._by_title: dict[str, ScriptFile] = {}
         self._warned: dict[Plugin, dict[str, float]] = {}
+
+    def _functions(self) -> Mapping[str, Any]:
+        return {"call": self._call, **self._world.functions()}
 
     def load(self, script: str | Path) -> tuple[str, ...]:
         """Load a script and run onload; names of the blocks that run now. Raises `ScriptLoadError`."""
@@ -95,7 +97,7 @@ class Roster:
     def _make(self, file: ScriptFile, wanted: Callable[[BlockType, str], bool]) -> tuple[Plugin, ...]:
         log = self._log.writer(file.name)
         register = partial(self._register, file)
-        loaded = load_script(file, self._plugin_settings, log, self._groups, register, wanted, (self._call,))
+        loaded = load_script(file, self._plugin_settings, log, self._groups, register, wanted, self._functions)
         try:
             for plugin in loaded.plugins:
                 self._admit(plugin)
@@ -169,6 +171,7 @@ class Roster:
         plugin.slow_seconds = self._config.slow_hook_seconds
         plugin.on_slow = self._slow_hook
         plugin.on_error = self._on_error
+        self._world.admit(plugin)
         answer = plugin.onload(self._now())
         plugin.flush_counters()
         plugin.queue = self._make_queue(plugin, file)  # after onload, which may give async_onload its upvalues
@@ -209,11 +212,11 @@ class Roster:
         plugin.close()
         self._start_soon(self._end_queue, plugin.queue)
 
-    async def _end_queue(self, queue: TaskQueue) -> None:
+    async def _end_queue(self, queue: Queue) -> None:
         await self._gate.drain(self._config.drain_seconds, queue=queue)
         await self._gate.close_queue(queue)
 
-    def _make_queue(self, plugin: Plugin, file: ScriptFile) -> TaskQueue:
+    def _make_queue(self, plugin: Plugin, file: ScriptFile) -> Queue:
         settings = self._settings(plugin.block.side)
         options, config = plugin.description.worker_options, self._config
         onload, onunload = plugin.worker_hooks()
@@ -236,7 +239,7 @@ class Roster:
                 memory_bytes=memory_mb << 20 if memory_mb else None,
             )
 
-        queue = TaskQueue(
+        queue = self._world.make_queue(
             self._gate,
             name=plugin.label,
             workers=plugin.description.workers or config.workers or 1,
@@ -254,7 +257,7 @@ class Roster:
         return queue
 
     def _settings(self, side: Side) -> Mapping[str, Any]:
-        number = next(_ids)
+        number = next(self._world.ids)
         config = self._config
         return {
             "contextid": number,
@@ -282,7 +285,7 @@ class Roster:
 
     def may_warn(self, plugin: Plugin, about: str) -> bool:
         """Whether some time has passed since the last warning of a plugin about something."""
-        now = time.monotonic()
+        now = self._world.monotonic()
         warned = self._warned.setdefault(plugin, {})
         if now - warned.get(about, -_WARN_SECONDS) < _WARN_SECONDS:
             return False

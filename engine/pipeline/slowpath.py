@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from engine.pipeline.flush import Flusher
@@ -24,6 +24,10 @@ _MOST_TICKS = 600
 """Seconds that are made up for when stream time leaps; the others count, but nobody is called."""
 
 
+async def _nothing() -> None:
+    """Nothing is counted."""
+
+
 class SlowPath:
     """Calls the metronome each second, and flushes windows with what was published in them."""
 
@@ -35,17 +39,20 @@ class SlowPath:
         slices: Slices,
         warn: Callable[[Plugin, str], None],
         flows: Callable[[], Iterable[Iterable[Flow]]],
+        monotonic: Callable[[], float],
     ) -> None:
         """`plugins` is the live list of the engine; `flows()` are those of the source that is read."""
         self._plugins = plugins
         self._slices = slices
         self._flows = flows
         self.held = HeldItems(plugins, config.message_limit, config.limits.flows)
-        self.flusher = Flusher(plugins, bus.publish, warn, slices, config.windows_waiting)
+        self.flusher = Flusher(plugins, bus.publish, warn, slices, config.windows_waiting, monotonic)
         self.sessions = Sessions(plugins, self.held, slices)
         self.updates = Updates(plugins, slices)
         self._update_groups: frozenset[str] = frozenset()
-        self._gather: Callable[[], None] = lambda: None
+        self._gather: Callable[[], Awaitable[None]] | None = None
+        self.measure: Callable[[], Awaitable[None]] = _nothing
+        """Awaited when a second is over of which monitors want updates: what the platform counts is to come in."""
         self._second: int | None = None
         self._ticks = 0
 
@@ -60,17 +67,29 @@ class SlowPath:
         """Whether `follow` has something to do."""
         return self._second is None or now >= self._second + _TICK_SECONDS
 
+    def wanted_at(self) -> float:
+        """From when on batches are to end with each second, as `follow` has more to do there than to count."""
+        return -math.inf if self._second is None or self._tells_seconds() else math.inf
+
+    def _tells_seconds(self) -> bool:
+        """Whether some hook may hear of a second."""
+        return any(plugin.block.side == "backend" and plugin.hooks for plugin in self._plugins)
+
     async def follow(self, now: float) -> None:
         """Stream time has come to `now`: make up for all seconds that are over."""
         if self._second is None:
             self._second = math.floor(now)
         self._slices.begin()
         while self.is_due(now):
-            leap = math.floor(now) - self._second - _MOST_TICKS
-            step = max(leap, 0) + _TICK_SECONDS
+            left = math.floor(now) - self._second
+            step = max(left - _MOST_TICKS, 0) + _TICK_SECONDS
+            tells = self._tells_seconds()
+            if not tells:
+                step = left
             self._second += step
             self._ticks += step
-            await self._tick(float(self._second))
+            if tells:
+                await self._tick(float(self._second))
 
     async def _tick(self, now: float) -> None:
         if self.sessions.watches:
@@ -80,8 +99,9 @@ class SlowPath:
         await self._slices.tell(backend, "onmetronome", now, self._ticks, _TICK_SECONDS)
 
     async def _tell_updates(self, now: float) -> None:
-        if self._update_groups:
-            self._gather()
+        if self._update_groups and self._gather is not None:
+            await self._gather()
+            await self.measure()
             await self.updates.tell(now)
 
     # ---- windows
@@ -113,8 +133,8 @@ class SlowPath:
         """The list of plugins is another one."""
         self._update_groups = self.updates.groups()
 
-    def gather_from(self, gather: Callable[[], None]) -> None:
-        """`gather()` brings in what plugins counted, for `counted` to hear of it."""
+    def gather_from(self, gather: Callable[[], Awaitable[None]]) -> None:
+        """`gather()` is awaited, and brings in what plugins counted, for `counted` to hear of it."""
         self._gather = gather
 
     def stats(self) -> FlushStats:

@@ -44,7 +44,7 @@ class WindowKeeper:
     ) -> None:
         """`gather` brings in what is counted elsewhere. `on_error` hears of what those who hook windows raised."""
         self._seconds = config.window_seconds
-        self._slice = config.slice_seconds
+        self._slice = config.slice_seconds / 2  # a task whose timer is due gets its turn after two of them
         self._counters = counters
         self._bus = bus
         self._slow = slow
@@ -65,6 +65,11 @@ class WindowKeeper:
         """The engine runs; `start_soon` starts a task of its own."""
         self._start_soon = start_soon
         start_soon(self._keep_time)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody takes windows."""
+        return bool(self._calls) or self._bus.takes_windows
 
     def on_window(self, call: OnWindow) -> None:
         """Have `call(window)` called with each window that was flushed, and awaited when it can be."""
@@ -128,13 +133,15 @@ class WindowKeeper:
             self._flushing.add(scope)
             try:
                 await self._slow.flush(window, last=last)
+            except anyio.get_cancelled_exc_class():
+                self._failed += 1
+                raise
             finally:
                 self._flushing.discard(scope)
 
     def abandon(self) -> None:
         """Flushes that still go on, or wait, are over; their windows are counted as failed."""
         for scope in tuple(self._flushing):
-            self._failed += 1
             scope.cancel()
 
     def release(self) -> None:
@@ -144,7 +151,7 @@ class WindowKeeper:
 
     async def _hand_on(self, window: Window) -> None:
         """A window was flushed, or its turn never came: records, sinks, and those who hook windows."""
-        if self._bus.wants("counter"):
+        if self._bus.wants_counters:
             for group in window.groups:
                 if group.by_script:
                     await self._publish(group, window.start)
@@ -168,7 +175,7 @@ class WindowKeeper:
         guid, until = group.group.guid, time.perf_counter() + self._slice
         for number, (key, meter, value) in enumerate(_counted(group), 1):
             # Whole numbers are written as such: 4, not 4.0.
-            self._bus.publish(Counter(guid, key, meter, int(value) if value.is_integer() else value, start))
+            self._bus.publish_counter(Counter(guid, key, meter, int(value) if value.is_integer() else value, start))
             if number % SLICE == 0:
                 await self._bus.flush()
             if number % 64 == 0 and time.perf_counter() > until:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 
 from engine.pipeline.deliveries import Deliveries
@@ -12,7 +11,7 @@ from engine.pipeline.events import EventDoor
 from engine.pipeline.logs import ScriptLog
 from engine.plugins.plugin import Plugin
 
-_AT_ONCE = 1_000  # events and deliveries between two batches of a source
+_AT_ONCE = 1_000  # events and deliveries between two batches of a source, or in one turn
 
 
 class Work:
@@ -27,8 +26,9 @@ class Work:
         now: Callable[[], float],
         slice_seconds: float,
         is_reading: Callable[[], bool],
+        monotonic: Callable[[], float],
     ) -> None:
-        """`is_reading()`: a source is being read, which sees to all that waits."""
+        """`is_reading()`: a source is being read, which sees to all that waits; `monotonic` measures slices."""
         self._effects = effects
         self._deliveries = deliveries
         self._door = door
@@ -36,6 +36,7 @@ class Work:
         self._now = now
         self._slice = slice_seconds
         self._is_reading = is_reading
+        self._monotonic = monotonic
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_scheduled = False
 
@@ -70,22 +71,24 @@ class Work:
         self._is_scheduled = False
         if self._loop is None or self._is_reading():
             return
-        until = time.monotonic() + self._slice
-        while self.pending and time.monotonic() < until:
+        until = self._monotonic() + self._slice
+        for _ in range(_AT_ONCE):
+            if not self.pending or self._monotonic() > until:
+                break
             self._do_one()
         if self.pending:
             self.wake()
 
     async def do_some(self) -> None:
         """Handle what waits, up to a number, letting the loop run in between; more may wait then."""
-        until = time.monotonic() + self._slice
+        until = self._monotonic() + self._slice
         for _ in range(_AT_ONCE):
             if not self.pending or self._loop is None:
                 return
             self._do_one()
-            if time.monotonic() > until:
+            if self._monotonic() > until:
                 await asyncio.sleep(0)
-                until = time.monotonic() + self._slice
+                until = self._monotonic() + self._slice
         await asyncio.sleep(0)
 
     def _do_one(self) -> None:

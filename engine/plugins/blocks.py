@@ -22,8 +22,6 @@ class BlockType:
     side: Side
     hooks: frozenset[str] = frozenset()
     """Hooks that are called."""
-    later: frozenset[str] = frozenset()
-    """Hooks of the spec that are not called yet."""
     fields: frozenset[str] = frozenset()
     packets: bool = False
     """The hook runs over the frames of a batch."""
@@ -117,19 +115,14 @@ BLOCKS: dict[str, BlockType] = {
         BlockType("packet_storage", "frontend", hooks=frozenset({"filter", "filter_payload"})),
         BlockType("inputfilter", "frontend", hooks=frozenset({"step", "step_alert"})),
         BlockType("messagemonitor", "frontend", hooks=frozenset({"onnewflowrecord", "onflowmetric"})),
+        BlockType("simulation", "frontend", hooks=frozenset({"onbegin", "onend"})),
+        BlockType("channellistener", "frontend", hooks=frozenset({"onchannelmessage"})),
         BlockType("event_monitor", "frontend", hooks=frozenset({"onevent"}), fields=frozenset({"topics"})),
     )
 }
 
 NO_BLOCK = BlockType("", "frontend")
 """What a script without a block is: it has onload, onunload and onmessage only."""
-
-LATER_BLOCKS = frozenset(
-    {
-        "channellistener",
-    }
-)
-"""Script types of the spec that are not run yet."""
 
 DECLARATIVE = frozenset({"countergroup", "alertgroup", "resourcegroup"})
 """Blocks that declare a group (declared.py). They have no hooks, and no instance of their own."""

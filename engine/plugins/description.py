@@ -11,7 +11,6 @@ from engine.plugins.blocks import (
     BLOCK_HOOKS,
     BLOCKS,
     DECLARATIVE,
-    LATER_BLOCKS,
     NO_BLOCK,
     PLUGIN_FIELDS,
     BlockType,
@@ -30,6 +29,8 @@ class Identity:
     author: str = "Unleash"
     version_major: int = 1
     version_minor: int = 0
+    class_id: str = ""
+    """`clsid` in upper case: what `T.host:broadcast` names its listeners by (spec 2.19)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def _identity(script: str, told: Any) -> Identity:
         author=str(values.get("author", "Unleash")),
         version_major=major if isinstance(major, int) else 1,
         version_minor=minor if isinstance(minor, int) else 0,
+        class_id=str(values.get("clsid", "")).upper(),
     )
 
 
@@ -175,9 +177,7 @@ def _warnings(fields: Mapping[str, Any], blocks: Mapping[str, Any]) -> list[str]
     warnings = []
     if "id" not in fields:
         warnings.append("TrisulPlugin.id is missing: give id = { name = ... }")
-    later = sorted(blocks.keys() & LATER_BLOCKS)
-    warnings += [f"scripts of type {name!r} are not run yet; the block is ignored" for name in later]
-    known = frozenset(BLOCKS) | DECLARATIVE | LATER_BLOCKS | PLUGIN_FIELDS
+    known = frozenset(BLOCKS) | DECLARATIVE | PLUGIN_FIELDS
     near_misses = [(name, near) for name in sorted(fields) if (near := hint(name, known))]
     warnings += [f"TrisulPlugin.{name} is no name known here: did you mean {near!r}?" for name, near in near_misses]
     for name in sorted(set(blocks) & set(BLOCKS)):
@@ -187,10 +187,8 @@ def _warnings(fields: Mapping[str, Any], blocks: Mapping[str, Any]) -> list[str]
 
 def _block_warnings(block: BlockType, shapes: Mapping[str, Any]) -> list[str]:
     warnings = []
-    known = block.hooks | block.later | block.fields | BLOCK_HOOKS
+    known = block.hooks | block.fields | BLOCK_HOOKS
     for name, shape in sorted(shapes.items()):
-        if name in block.later:
-            warnings.append(f"{block.name}.{name} is not called yet")
-        elif shape["kind"] == "function" and (near := hint(name, known)):
+        if shape["kind"] == "function" and (near := hint(name, known)):
             warnings.append(f"{block.name}.{name} is no hook: did you mean {near!r}?")
     return warnings

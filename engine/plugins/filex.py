@@ -17,17 +17,18 @@ class FilexVotes:
         """`log(plugin, text)` takes warnings about votes; `keep(lease)` keeps a file until outboxes are taken."""
         self._keep = keep
         self._ballot = ballot = Ballot(plugins, log)
+        self._filters_flows, self._filters = ballot.any_has("filter_flow"), ballot.any_has("filter")
         self.wants_files = ballot.any_has("onfile_http")
         self.wants_payload = ballot.any_has("onpayload_http")
         self.wants_raw = ballot.any_has("onpayload_raw")
 
     def filter_flow(self, time: float, flow: bytes) -> bool:
         """Whether any plugin wants the flow."""
-        return self._ballot.vote("filter_flow", time, flow)
+        return self._ballot.vote("filter_flow", time, flow) if self._filters_flows else self._ballot.stands
 
     def filter(self, time: float, flow: bytes, head: bytes, is_request: bool) -> bool:  # noqa: ARG002
         """Whether any plugin wants the message that this header block starts."""
-        return self._ballot.vote("filter", time, flow, head)
+        return self._ballot.vote("filter", time, flow, head) if self._filters else self._ballot.stands
 
     def payload_raw(self, time: float, flow: bytes, direction: int, seekpos: int, data: bytes) -> None:
         """Raw bytes of the connection."""

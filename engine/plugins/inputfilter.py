@@ -6,9 +6,8 @@ import asyncio
 import ctypes
 import mmap
 import sys
-import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -34,12 +33,12 @@ def find_input(source: Script, plugins: Iterable[Plugin]) -> Plugin | None:
     return next(found, None)
 
 
-def script_reel(source: Script, plugins: Iterable[Plugin]) -> ScriptReel:
+def script_reel(source: Script, plugins: Iterable[Plugin], now: Callable[[], float]) -> ScriptReel:
     """What reads a script that is loaded. Raises `EngineError` when it is no source."""
     plugin = find_input(source, plugins)
     if plugin is None or not plugin.hooks:
         raise EngineError(f"{source.path}: has no inputfilter with step or step_alert, or it is disabled")
-    return ScriptReel(plugin)
+    return ScriptReel(plugin, now())
 
 
 class _Stretch(NamedTuple):
@@ -55,7 +54,7 @@ class ScriptReel(Reel):
     the middle of one.
     """
 
-    def __init__(self, plugin: Plugin) -> None:
+    def __init__(self, plugin: Plugin, began: float) -> None:
         self._plugin = plugin
         self._memory = mmap.mmap(-1, _ROOM)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
@@ -66,7 +65,7 @@ class ScriptReel(Reel):
         self._idle = False
         self._stopped = asyncio.Event()
         self._time = 0.0
-        plugin.begin_input(self._address, _ROOM, time.time())
+        plugin.begin_input(self._address, _ROOM, began)
 
     async def next(self, decoder: Decoder, packets: int) -> Batch | None:
         """The next batch, which has no packets where the script only told the engine something; None at the end."""

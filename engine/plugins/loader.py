@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from engine.vm.state import LuaError
 
 Settings = Callable[[Side], Mapping[str, Any]]
 Log = Callable[[int, bytes], None]
+Functions = Callable[[], Mapping[str, Any]]
 Register = Callable[[CounterGroup | NamedGroup], None]
 
 _ERROR, _WARN = 4, 5  # of T.K.loglevel
@@ -50,15 +51,15 @@ def load_script(
     groups: Groups,
     register: Register = lambda _group: None,
     wanted: Callable[[BlockType, str], bool] = lambda _block, _group: True,
-    call: Sequence[Any] = (),
+    functions: Functions = dict,
 ) -> Loaded:
     """Make the plugins of a script, of those blocks and groups that are wanted.
 
-    `call` holds what is behind T.host.call, if anything.
     `register` hears of the groups that it declares, before there are plugins. They stay, whatever becomes of these.
+    `functions` gives each state what it has of the host beyond what all have.
     Raises `ScriptLoadError` and leaves nothing behind.
     """
-    inspected = ScriptState(script, settings("backend"), log, *call)
+    inspected = ScriptState(script, settings("backend"), log, functions())
     try:
         description = _describe(script.name, inspected)
         for warning in description.warnings:
@@ -77,7 +78,7 @@ def load_script(
     plugins: list[Plugin] = []
     try:
         for block, group in attachments:
-            plugins.append(_make(script, description, block, group, groups, settings, log, call))
+            plugins.append(_make(script, description, block, group, groups, settings, log, functions))
     except BaseException:
         for plugin in plugins:
             plugin.close()
@@ -107,9 +108,9 @@ def _make(
     groups: Groups,
     settings: Settings,
     log: Log,
-    call: Sequence[Any],
+    functions: Functions,
 ) -> Plugin:
-    host = ScriptState(script, settings(block.side), log, *call)
+    host = ScriptState(script, settings(block.side), log, functions())
     hooks = description.hooks.get(block.name, frozenset())
     try:
         return Plugin(description, block, host, group, titles_for(block, groups).get(group, ""), hooks)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.offload import Outcome, Status, TaskQueue
+from engine.offload import Outcome, Queue, Status
 from engine.offload.task import WANTS_ERROR, WANTS_RESULT
 from engine.plugins.blocks import BLOCK_HOOKS, BlockType
 from engine.plugins.description import Description
@@ -53,14 +53,20 @@ class ScriptState:
     """A state in which a script's chunk has run, before it is known which block it serves."""
 
     def __init__(
-        self, script: ScriptFile, settings: Mapping[str, Any], log: Callable[[int, bytes], None], *call: Any
+        self,
+        script: ScriptFile,
+        settings: Mapping[str, Any],
+        log: Callable[[int, bytes], None],
+        functions: Mapping[str, Any] | None = None,
     ) -> None:
-        """`call` is behind T.host.call, nothing for none.
+        """`functions` are those of the host beyond what all states get.
 
-        Raises `ScriptLoadError` when the chunk does not load; the state is closed then."""
+        Raises `ScriptLoadError` when the chunk does not load; the state is closed then.
+        """
         self.script = script
+        self.functions = functions or {}
         self.state = LuaState()
-        self.lua: Any = install_plugin(self.state, settings, log, *call)
+        self.lua: Any = install_plugin(self.state, settings, log, functions)
         roots = self.state.table(list(script.roots))
         try:
             wrong = self.lua[b"load"](script.source, script.name.encode(), script.directory.encode(), roots)
@@ -111,7 +117,7 @@ class Plugin:
     """GUID of the group that a monitor is attached to."""
     group_title: str = ""
     hooks: frozenset[str] = frozenset()
-    queue: TaskQueue | None = None
+    queue: Queue | None = None
     on_slow: Callable[[Plugin, str, float], None] = lambda _plugin, _hook, _seconds: None
     on_error: Callable[[Plugin, str, str, str], None] = lambda _plugin, _hook, _message, _traceback: None
     slow_seconds: float = 0.010
@@ -154,7 +160,8 @@ class Plugin:
             "flush_keys",
             "flush_items",
             "flow_metrics",
-            "flush_counters",
+            "leave_counters",
+            "cross_counters",
             "learn_group",
         ):
             self._functions[name] = self.host.lua[name.encode()]
@@ -284,10 +291,20 @@ class Plugin:
         """Make known a group that was registered: `member` of T, and for counters the types of its meters."""
         self._functions["learn_group"](member.encode(), name.encode(), guid.encode(), types)
 
-    def flush_counters(self) -> None:
-        """Put all that is counted into the outbox, as a window ends."""
+    def leave_counters(self) -> None:
+        """A window ends: what is counted from now on is of the next one."""
         if not self.closed:
-            self._functions["flush_counters"]()
+            self._functions["leave_counters"]()
+
+    def cross_counters(self) -> bool:
+        """Put some thousand keys of what left into the outbox. False when nothing is left."""
+        return not self.closed and bool(self._functions["cross_counters"]())
+
+    def flush_counters(self) -> None:
+        """Put all that is counted into the outbox at once, as the plugin ends."""
+        self.leave_counters()
+        while self.cross_counters():
+            pass
 
     def new_capture(self) -> None:
         """Another capture begins, with flow rows of its own."""

@@ -25,6 +25,14 @@ class Ballot:
         """Whether some plugin has the hook."""
         return any(hook in plugin.hooks for plugin in self._plugins)
 
+    @property
+    def stands(self) -> bool:
+        """What a vote says when none of the plugins has the hook."""
+        for plugin in self._plugins:
+            if not plugin.closed:
+                return True
+        return not self._plugins
+
     def vote(self, hook: str, time: float, *args: Any) -> bool:
         """Ask all. Nobody there is a yes."""
         yes = not self._plugins

@@ -7,6 +7,7 @@ Windows without end are not there: `windows.number` -1 stands for a run in which
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,10 +39,27 @@ class Rows:
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    units: tuple[str, ...] = ()
+    """Of the last columns, where they have some."""
 
     def as_mappings(self) -> list[dict[str, Any]]:
         """A mapping per row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The same of what JSON can hold: numbers that it lacks become None."""
+        return [{name: finite(value) for name, value in each.items()} for each in self.as_mappings()]
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: numbers that it lacks are None, in mappings and lists, too."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +111,7 @@ def find_group(db: sqlite3.Connection, text: str) -> StoredGroup:
     for each in found:
         if wanted in (each.name.casefold(), each.guid.casefold().strip("{}")):
             return each
-    names = ", ".join(each.name for each in found[:_NAMED])
+    names = ", ".join(each.name or each.guid for each in found[:_NAMED])
     more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
     raise QueryError(f"no counter group {text!r}, there {_are(names + more, 'counter group')}")
 
@@ -103,8 +121,8 @@ def find_meter(group: StoredGroup, text: str) -> Meter:
     for each in group.meters:
         if text.casefold() == each.name.casefold() or text == str(each.number):
             return each
-    names = ", ".join(f"{each.number} {each.name}" for each in group.meters)
-    raise QueryError(f"no meter {text!r} in {group.name}, there {_are(names, 'meter')}")
+    names = ", ".join(f"{each.number} {each.name}".rstrip() for each in group.meters)
+    raise QueryError(f"no meter {text!r} in {group.name or group.guid}, there {_are(names, 'meter')}")
 
 
 def _are(names: str, noun: str) -> str:
@@ -116,7 +134,7 @@ def find_key(db: sqlite3.Connection, group: StoredGroup, text: str) -> str:
     for known in (text, *_labelled(db, group, text)):
         if db.execute(_SEEK.format(table=counters_table(group.id)), (known,)).fetchone():
             return known
-    raise QueryError(f"no key {text!r} in {group.name}: offpath query FILE toppers shows some")
+    raise QueryError(f"no key {text!r} in {group.name or group.guid}: offpath query FILE toppers shows some")
 
 
 _SEEK = "SELECT 1 FROM windows w CROSS JOIN {table} c ON c.window = w.id AND c.key = ? LIMIT 1"
@@ -171,7 +189,7 @@ def toppers(db: sqlite3.Connection, group: StoredGroup, meter: Meter, span: Span
         f"GROUP BY c.key ORDER BY value {order}, c.key LIMIT :limit) AS found ORDER BY value {order}, key"
     )
     rows = [(rank, key, label, value) for rank, (key, value, label) in enumerate(db.execute(query, places), 1)]
-    return Rows(("rank", "key", "label", meter.name), rows)
+    return Rows(("rank", "key", "label", meter.name), rows, (meter.units,))
 
 
 _LABEL = (
@@ -201,7 +219,7 @@ def series(
         "WHERE w.start >= ? AND w.start < ? ORDER BY w.start DESC, w.id DESC LIMIT ?"
     )
     rows = db.execute(query, (group.id, key, span.start, span.end, limit)).fetchall()
-    return Rows(("start", "end", *(each.name for each in chosen)), rows[::-1])
+    return Rows(("start", "end", *(each.name for each in chosen)), rows[::-1], tuple(each.units for each in chosen))
 
 
 def records(db: sqlite3.Connection, kind: str, span: Span = ALWAYS, limit: int = 100) -> Rows:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.sinks.schema import NESTED_COLUMNS, RECORD_COLUMNS
 from engine.values.records import Record
@@ -54,16 +54,46 @@ def insert(db: sqlite3.Connection, table: str, width: int, rows: Iterable[Row]) 
     Text that UTF-8 can't hold is stored with its surrogates written out, as in JSON; a whole number beyond 64 bits as
     a float.
     """
+    for part in _parts(rows, width):
+        _insert(db, table, width, list(chain.from_iterable(part)))
+
+
+def insert_values(
+    db: sqlite3.Connection, table: str, meters: int, items: Iterable[tuple[str, Sequence[float]]]
+) -> None:
+    """The same for keys with their values: the columns are the key and so many meters."""
+    width = 1 + meters
+    for part in _parts(items, width):
+        cells: list[Any] = [None] * (width * len(part))
+        cells[::width] = [key for key, _ in part]
+        if all(len(values) == meters for _, values in part):
+            for meter in range(meters):
+                cells[meter + 1 :: width] = [values[meter] for _, values in part]
+        else:
+            for at, (_, values) in enumerate(part):
+                known = values[:meters]
+                cells[at * width + 1 : at * width + 1 + len(known)] = known
+        _insert(db, table, width, cells)
+
+
+Item = TypeVar("Item")
+
+
+def _parts(items: Iterable[Item], width: int) -> Iterator[list[Item]]:
+    """As many as go into one statement."""
     size = max(1, min(_ROWS, _VALUES // width))
-    waiting = iter(rows)
+    waiting = iter(items)
     while part := list(islice(waiting, size)):
-        one = f"({','.join('?' * width)})"
-        statement = f"INSERT OR REPLACE INTO {table} VALUES {','.join([one] * len(part))}"
-        values = list(chain.from_iterable(part))
-        try:
-            db.execute(statement, values)
-        except (UnicodeEncodeError, OverflowError):  # raised before anything is stored
-            db.execute(statement, list(_storable(values)))
+        yield part
+
+
+def _insert(db: sqlite3.Connection, table: str, width: int, values: list[Any]) -> None:
+    one = f"({','.join('?' * width)})"
+    statement = f"INSERT OR REPLACE INTO {table} VALUES {','.join([one] * (len(values) // width))}"
+    try:
+        db.execute(statement, values)
+    except (UnicodeEncodeError, OverflowError):  # raised before anything is stored
+        db.execute(statement, list(_storable(values)))
 
 
 def _storable(values: Iterable[Any]) -> Iterator[Any]:

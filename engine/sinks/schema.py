@@ -20,7 +20,7 @@ from engine.values.errors import SinkError
 from engine.values.records import RECORD_TYPES
 from engine.values.windows import CounterGroup
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x0FF9A7  # in the header of the file: what tells ours from other databases
 
 RECORD_COLUMNS: Final[dict[str, tuple[str, ...]]] = {

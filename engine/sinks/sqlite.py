@@ -22,7 +22,7 @@ class SqliteSink(WriterSink):
     The file can be read at all times, by any number of readers. One writer has it at a time.
     """
 
-    asks_for: ClassVar = frozenset({"document"})
+    asks_for: ClassVar = frozenset({"document", "resource"})
 
     def __init__(self, path: str | Path, *, source: str = "") -> None:
         """Opens or makes the file. Raises `SinkError` when that fails, and for a file of a newer version."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 import anyio
@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from engine.values.errors import SinkError
 from engine.values.records import Record
+from engine.values.stats import SinkStats
 from engine.values.windows import Window
 
 _BATCH = 2_000  # records that make a batch
@@ -38,25 +39,12 @@ class Backend(Protocol):
         """Close without what is not complete."""
 
 
-@dataclass(frozen=True, slots=True)
-class WriterStats:
-    """Counts of a sink: records in = stored + waiting + lost."""
-
-    records: int = 0
-    windows: int = 0
-    waiting: int = 0
-    """Records that the thread has not stored yet."""
-    lost: int = 0
-    """Records that came after a failure, or with it."""
-    waits: int = 0
-    """How often `flush` had to wait for room."""
-
-
 class WriterSink:
     """Gives records and windows to a backend, on a thread that lives until the sink is closed.
 
     At most 50,000 records, or two windows, wait for the thread when `flush` returns; else it waits, and what it holds
-    up is the source. After a failure everything is dropped and counted, and `flush` or `close` tells once.
+    up is the source. After a failure what the window had so far is lost with it, all that comes is dropped and counted,
+    and `flush` or `close` tells once.
     """
 
     def __init__(self, backend: Backend, *, name: str) -> None:
@@ -64,15 +52,17 @@ class WriterSink:
         self._name = name
         # Loop thread.
         self._batch: list[Record] = []
-        self._taken = self._waits = 0
+        self._taken = self._taken_windows = self._waits = 0
         self._reported = self._closed = False
         self._thread: threading.Thread | None = None
         # Both threads, under the condition.
         self._changed = threading.Condition()
         self._jobs: deque[list[Record] | Window] = deque()
         self._ending = False
-        self._records = self._windows = self._lost = 0  # that were stored, and not
+        self._stored = self._pending = self._failed = self._dropped = 0  # records
+        self._windows = self._failed_windows = self._dropped_windows = 0
         self._queued_records = self._queued_windows = 0
+        self._seconds = 0.0
         self._failure: SinkError | None = None
 
     @property
@@ -85,11 +75,25 @@ class WriterSink:
         """Whether `close` was called."""
         return self._closed
 
-    def stats(self) -> WriterStats:
+    def stats(self) -> SinkStats:
         """Counts at this moment."""
         with self._changed:
-            waiting = self._taken - self._records - self._lost
-            return WriterStats(self._taken, self._windows, waiting, self._lost, self._waits)
+            return SinkStats(
+                name=self.path,
+                records=self._taken,
+                stored=self._stored,
+                pending=self._pending,
+                waiting=self._taken - self._stored - self._pending - self._failed - self._dropped,
+                failed=self._failed,
+                dropped=self._dropped,
+                windows=self._taken_windows,
+                windows_stored=self._windows,
+                windows_waiting=self._taken_windows - self._windows - self._failed_windows - self._dropped_windows,
+                windows_failed=self._failed_windows,
+                windows_dropped=self._dropped_windows,
+                waits=self._waits,
+                seconds=self._seconds,
+            )
 
     # ---- loop thread
 
@@ -103,6 +107,7 @@ class WriterSink:
     def write_window(self, window: Window) -> None:
         """Take a window, after all of its records. Never blocks; the window must not change any more."""
         self._cut()
+        self._taken_windows += 1
         self._put(window)
 
     async def flush(self) -> None:
@@ -177,17 +182,38 @@ class WriterSink:
 
     def _work(self) -> None:
         while (job := self._next_job()) is not None:
+            failed_before = self._failure is not None
             stored = self._store(job)
             with self._changed:
                 self._count(job, -1)
-                if not isinstance(job, Window):
-                    self._records += len(job) if stored else 0
-                    self._lost += 0 if stored else len(job)
+                if failed_before:
+                    self._note_dropped(job)
                 elif stored:
-                    self._windows += 1
+                    self._note_stored(job)
+                else:
+                    self._note_failed(job)
                 self._changed.notify_all()
             del job  # a window may be large, and the next may be long in coming
         self._close_backend()
+
+    def _note_stored(self, job: list[Record] | Window) -> None:
+        if isinstance(job, Window):
+            self._windows += 1
+            self._stored, self._pending = self._stored + self._pending, 0
+        else:
+            self._pending += len(job)
+
+    def _note_failed(self, job: list[Record] | Window) -> None:
+        """With the rest of its window, which goes with it."""
+        records, windows = (0, 1) if isinstance(job, Window) else (len(job), 0)
+        self._failed, self._pending = self._failed + self._pending + records, 0
+        self._failed_windows += windows
+
+    def _note_dropped(self, job: list[Record] | Window) -> None:
+        if isinstance(job, Window):
+            self._dropped_windows += 1
+        else:
+            self._dropped += len(job)
 
     def _next_job(self) -> list[Record] | Window | None:
         with self._changed:
@@ -197,6 +223,7 @@ class WriterSink:
     def _store(self, job: list[Record] | Window) -> bool:
         if self._failure is not None:
             return False
+        began = perf_counter()
         try:
             if isinstance(job, Window):
                 self._backend.window(job)
@@ -206,14 +233,24 @@ class WriterSink:
             self._fail(exc)
             self._backend.abort()
             return False
+        finally:
+            self._seconds += perf_counter() - began
         return True
 
     def _close_backend(self) -> None:
         if self._failure is None:
+            began = perf_counter()
             try:
                 self._backend.close()
             except Exception as exc:
                 self._fail(exc)
+            with self._changed:
+                self._seconds += perf_counter() - began
+                if self._failure is None:
+                    self._stored += self._pending
+                else:
+                    self._failed += self._pending
+                self._pending = 0
 
     def _fail(self, exc: Exception) -> None:
         """A fault of our own must not pass silently, and must not end the thread that others wait for either."""

@@ -1,16 +1,19 @@
-"""The groups that are there without a script: plain data (spec 8.2, 8.3; the newer meters where lists differ)."""
+"""The groups that are there without a script: plain data (spec 8.2, 8.3; the newer meters where lists differ)
+
+Numbers of connections that are open are running counters, whatever the list says.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
 _HOSTS = (
-    "Total R, Received R, Transmit R, Total pps R, Active conns RC, Attacker alerts C, Homenet R, External R,"
+    "Total R, Received R, Transmit R, Total pps P, Active conns RC, Attacker alerts C, Homenet R, External R,"
     " SYN sent C, SYN recv C, SYNACK sent C, Blacklist alerts C, Victim alerts C, New conns C, Into interface R,"
     " Out of interface R, Flow records C"
 )
 _HOSTS_IPV6 = (
-    "Total R, Received R, Transmit R, Total pps R, Active TCP conns C, Attacker alerts G, Homenet R, External R,"
+    "Total R, Received R, Transmit R, Total pps P, Active TCP conns RC, Attacker alerts G, Homenet R, External R,"
     " SYN sent G, SYN recv G, SYNACK sent G, RSTFIN sent G, Victim alerts G"
 )
 _SCRIPT_HOSTS = "{9807E97A-6CD2-442F-BB18-8C104C8EB204}"
@@ -22,9 +25,19 @@ EXTERNAL_HOSTS = "{00AA77BB-0063-11A5-8380-FEBDBABBDBEA}"
 APPS = "{C51B48D4-7876-479E-B0D9-BD9EFF03CE2E}"
 AGGREGATES = "{393B5EBC-AB41-4387-8F31-8077DB917336}"
 NETWORK_LAYER = "{E89BCD56-30AD-40F5-B1C8-8B7683F440BD}"
+LINK_LAYER = "{9F5AD3A9-C74D-46D8-A8A8-DCDD773730BA}"
 
-METER_TYPES = {"C": 2, "R": 4, "G": 5, "RC": 8, "A": 9, "DR": 10}
-"""Letters of the lists below, and the meter type that each stands for."""
+METER_TYPES = {
+    "C": (2, ""),
+    "R": (4, "B/s"),
+    "P": (4, "packets/s"),
+    "E": (4, "records/s"),
+    "G": (5, ""),
+    "RC": (8, ""),
+    "A": (9, ""),
+    "DR": (10, "B/s"),
+}
+"""Letters of the lists below: the meter type that each stands for, and units of its values as they are stored."""
 
 COUNTER_GROUPS: tuple[tuple[str, str, str], ...] = (
     ("Hosts", HOSTS, _HOSTS),
@@ -42,22 +55,22 @@ COUNTER_GROUPS: tuple[tuple[str, str, str], ...] = (
         "Total R, Security alerts C, Into homenet R, Out of homenet R, Connections C, Internal R, Transit R,"
         " Active conns RC, Into interface R, Out of interface R",
     ),
-    ("Subnets", "{429B65AD-CDA4-452E-A852-24D8A3D0FBB3}", "Total R, Received R, Transmit R, pps R"),
+    ("Subnets", "{429B65AD-CDA4-452E-A852-24D8A3D0FBB3}", "Total R, Received R, Transmit R, pps P"),
     (
         "Aggregates",
         AGGREGATES,
-        "Total R, Packets R, Active sessions C, L2 broadcast R, L2 multicast R, L2 unicast R, L3 broadcast R,"
-        " L3 multicast R, L3 unicast R, Fragments R",
+        "Total R, Packets P, Active sessions RC, L2 broadcast R, L2 multicast R, L2 unicast R, L3 broadcast R,"
+        " L3 multicast R, L3 unicast R, Fragments P",
     ),
     (
         "NetworkLayerStats",
         NETWORK_LAYER,
         "Bytes R, Packets C, Active flows RC, Total flows C, Into interface R, Out of interface R",
     ),
-    ("LinkLayerStats", "{9F5AD3A9-C74D-46D8-A8A8-DCDD773730BA}", "Bytes R, Packets R"),
+    ("LinkLayerStats", LINK_LAYER, "Bytes R, Packets P"),
     ("Mac", "{4B09BD22-3B99-40FC-8215-94A430EA0A35}", "Transmit R, Receive R"),
     ("Dir Mac", "{79F60A94-44BD-4C55-891A-77823D59161B}", "Total R, A to Z R, Z to A R"),
-    ("Interfaces", "{8AC478BC-8891-0009-5F31-80774B010086}", "Total R, Packets R"),
+    ("Interfaces", "{8AC478BC-8891-0009-5F31-80774B010086}", "Total R, Packets P"),
     ("VLANStats", "{0EC72E9E-3AD2-43FD-8173-74693EEA08D0}", "Bytes R, Received R, Transmit R"),
     (
         "VSAT",
@@ -69,11 +82,11 @@ COUNTER_GROUPS: tuple[tuple[str, str, str], ...] = (
     ("HTTP Content Types", "{C0C9757F-2005-4CC5-BB96-D72F607E6188}", "Total R, Hits C"),
     ("HTTP Methods", "{2A6957EB-4992-46CD-8E49-BE32318669D3}", "Total C"),
     ("HTTP Status Codes", "{25E80A84-C175-4C01-977C-1411F5D10B56}", "Total C"),
-    ("ICMP Types", "{FA6466E2-EA6A-4E75-8F39-ADE7708C6F46}", "Bytes R, Packets R"),
+    ("ICMP Types", "{FA6466E2-EA6A-4E75-8F39-ADE7708C6F46}", "Bytes R, Packets P"),
     (
         "FlowGens",
         "{2314BB8E-2BCC-4B86-8AA2-677E5554C0FE}",
-        "Bytes R, Flow bytes R, Flow records R, Post-filter bytes R, Post-filter records R",
+        "Bytes R, Flow bytes R, Flow records E, Post-filter bytes R, Post-filter records E",
     ),
     (
         "FlowIntfs",

@@ -26,6 +26,8 @@ class Run(NamedTuple):
     """How many updates of each key were summed, as doubles."""
     columns: bytes
     """Doubles: a meter's number, its type and its cells, and again."""
+    by_script: bool = True
+    """A script counted this, and not the platform."""
 
 
 def samples(run: Run, keys: int) -> Iterator[tuple[int, MeterType, array[float]]]:
@@ -129,7 +131,7 @@ class Counters:
         while self._waiting:
             run = self._waiting.popleft()
             sums = self.sums(run.group)
-            sums.by_script = True
+            sums.by_script = sums.by_script or run.by_script
             sums.merge(run)
             if perf_counter() > until:
                 break
@@ -150,6 +152,11 @@ class Counters:
                 group, self._limit, self.trash, lambda meter, kind: self._memories.setdefault((guid, meter, kind), {})
             )
         return found
+
+    def forget(self, guid: str) -> None:
+        """What running counters of a group had come to is over."""
+        for known in [each for each in self._memories if each[0] == guid]:
+            self._memories[known].clear()
 
     def label(self, guid: str, key: str, label: str) -> None:
         """Note the label of a key; of as many keys as a group may have, those named last."""

@@ -80,5 +80,6 @@ def _meters(described: str) -> tuple[Meter, ...]:
     meters = []
     for number, each in enumerate(described.split(", ")):
         name, _, letters = each.rpartition(" ")
-        meters.append(Meter(number, MeterType(METER_TYPES[letters]), name, top=_TOPPERS))
+        kind, units = METER_TYPES[letters]
+        meters.append(Meter(number, MeterType(kind), name, units=units, top=_TOPPERS))
     return tuple(meters)

@@ -11,12 +11,10 @@ from array import array
 from collections.abc import Sequence
 from typing import ClassVar
 
+from engine.stream.keys import TOTALS_ROW
 from engine.values.windows import GROUP_TOTALS, MeterType
 
 NOTHING = float("nan")
-TOTALS_ROW = 0
-"""The row of the key that stands for all; what is counted under no key of its own is counted there."""
-
 Memory = dict[str, float]
 """What a meter keeps of its keys from window to window; `keys_kept` bounds it."""
 
@@ -97,7 +95,7 @@ class SumColumn(Column):
     def finish(self, first: int, last: int, seconds: float) -> None:
         """As in the base class."""
         part = self.cells[first:last]
-        self._total += sum(value for value in part if value == value)
+        self._total += _sum(part)
         if self.kind is not MeterType.COUNTER:
             self.cells[first:last] = array("d", [value / seconds for value in part])
 
@@ -125,7 +123,7 @@ class LastColumn(Column):
 
     def finish(self, first: int, last: int, seconds: float) -> None:
         """As in the base class."""
-        self._total += sum(value for value in self.cells[first:last] if value == value)
+        self._total += _sum(self.cells[first:last])
 
     def finish_total(self, seconds: float) -> None:
         """As in the base class."""
@@ -190,8 +188,8 @@ class AverageColumn(Column):
     def finish(self, first: int, last: int, seconds: float) -> None:
         """As in the base class."""
         sums, counts = self.cells[first:last], self._counts[first:last]
-        self._sum += sum(value for value in sums if value == value)
-        self._count += sum(value for value in counts if value == value)
+        self._sum += _sum(sums)
+        self._count += _sum(counts)
         self.cells[first:last] = array("d", [total / count for total, count in zip(sums, counts, strict=True)])
 
     def finish_total(self, seconds: float) -> None:
@@ -212,7 +210,8 @@ class RunningColumn(Column):
                 self._memory[GROUP_TOTALS] = total  # stays where it is, before all others
                 if row != TOTALS_ROW:
                     own = (self._recall(key) or 0.0) + value
-                    self._remember(key, own)
+                    if own:  # 0 is what a key begins with
+                        self._remember(key, own)
                     self.cells[row] = own
 
     def _remember(self, key: str, value: float) -> None:
@@ -255,13 +254,18 @@ class DeltaColumn(Column):
     def finish(self, first: int, last: int, seconds: float) -> None:
         """As in the base class."""
         part = self.cells[first:last]
-        self._total += sum(value for value in part if value == value)
+        self._total += _sum(part)
         self.cells[first:last] = array("d", [value / seconds for value in part])
 
     def finish_total(self, seconds: float) -> None:
         """As in the base class."""
         own = self.cells[TOTALS_ROW]
         self.cells[TOTALS_ROW] = (self._total + (own if own == own else 0.0)) / seconds
+
+
+def _sum(values: array[float]) -> float:
+    total = sum(values)
+    return total if total == total else sum(value for value in values if value == value)
 
 
 COLUMNS: dict[MeterType, type[Column]] = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
+from math import inf
 
+from engine.stream.keys import KeyRows
 from engine.values.windows import Meter, Toppers
 
 LONGEST = 1_000
@@ -28,14 +30,19 @@ class Selection:
 
     def look_at(self, cells: array[float], first: int, last: int) -> None:
         """Take in rows from `first` up to, not including, `last`; in their order."""
-        rows = [(value, -row) for row, value in enumerate(cells[first:last], first) if value == value]
+        part = cells[first:last]
         if self._meter.top:
-            self._top = heapq.nlargest(min(self._meter.top, LONGEST), chain(self._top, rows))
+            most = min(self._meter.top, LONGEST)
+            floor = self._top[-1][0] if len(self._top) == most else -inf  # of equals the earlier key stays
+            better = [(value, -row) for row, value in enumerate(part, first) if value > floor]
+            self._top = heapq.nlargest(most, chain(self._top, better))
         if self._meter.bottom:
-            smallest = ((value, -row) for value, row in rows)
-            self._bottom = heapq.nsmallest(min(self._meter.bottom, LONGEST), chain(self._bottom, smallest))
+            most = min(self._meter.bottom, LONGEST)
+            ceiling = self._bottom[-1][0] if len(self._bottom) == most else inf
+            smaller = [(value, row) for row, value in enumerate(part, first) if value < ceiling]
+            self._bottom = heapq.nsmallest(most, chain(self._bottom, smaller))
 
-    def toppers(self, keys: Sequence[str], error: float) -> Iterator[Toppers]:
+    def toppers(self, keys: KeyRows, error: float) -> Iterator[Toppers]:
         """What was found: the greatest and the smallest, as far as the meter asks for them."""
         number = self._meter.number
         if self._meter.top:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from math import floor
 
 from engine.stream.counters import Counters, GroupSums
-from engine.stream.keys import KeyValues
-from engine.stream.meters import TOTALS_ROW
+from engine.stream.key_names import name_of, names_keys
+from engine.stream.keys import TOTALS_ROW, KeyValues
 from engine.stream.toppers import Selection
 from engine.values.windows import GroupWindow, Toppers, Window
 
@@ -64,22 +64,21 @@ def _toppers(sums: GroupSums) -> Generator[None, None, tuple[Toppers, ...]]:
         for first in range(TOTALS_ROW + 1, len(cells), SLICE):
             selection.look_at(cells, first, min(first + SLICE, len(cells)))
             yield
-        found += selection.toppers(sums.rows.keys, abs(cells[TOTALS_ROW]) if sums.rejected else 0.0)
+        found += selection.toppers(sums.rows, abs(cells[TOTALS_ROW]) if sums.rejected else 0.0)
     return tuple(found)
 
 
 def _labels(sums: GroupSums, counters: Counters) -> Generator[None, None, dict[str, str]]:
     sources = [each for each in counters.labels_of(sums.group) if each]
+    guid = sums.group.guid
+    named = names_keys(guid)
     labels: dict[str, str] = {}
-    for keys in _slices(sums.rows.keys) if sources else ():
+    for keys in sums.rows.blocks() if sources or named else ():
         for key in keys:
-            for source in sources:
-                if key in source:
-                    labels[key] = source[key]
-                    break
+            label = next((source[key] for source in sources if key in source), None)
+            if label is None and named:
+                label = name_of(guid, key)
+            if label:
+                labels[key] = label
         yield
     return labels
-
-
-def _slices(keys: list[str]) -> Iterator[list[str]]:
-    return (keys[at : at + SLICE] for at in range(0, len(keys), SLICE))

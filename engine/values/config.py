@@ -48,6 +48,8 @@ class CaptureLimits:
     """The same for UDP: that of Zeek."""
     header_bytes: int = 65_536
     """One HTTP header block."""
+    header_fields: int = 256
+    """Fields of one HTTP header block, by its lines."""
     decoded_bytes: int = 256 << 20
     """One body after content decoding; past it the rest is not decoded."""
     decoded_ratio: int = 1_000
@@ -94,7 +96,7 @@ class Config:
     """Records that may wait in one subscription."""
     slow_hook_seconds: float = 0.010
     """A hook that holds the loop longer is named in a warning."""
-    slice_seconds: float = 0.004
+    slice_seconds: float = 0.002
     """How long the pipeline works before it lets the loop run."""
     window_seconds: float = 60.0
     """Stream time that counters are summed for, until a flush; windows begin at multiples of it."""

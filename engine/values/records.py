@@ -38,6 +38,13 @@ class Flow:
     """A script called `terminate_flow`."""
     state: int = 1
     """Bits of spec 3.3: 2 for a SYN seen, 0x40 for a FIN, 0x80 for a reset, and so on."""
+    a_payload: int = 0
+    """Bytes that TCP segments from A carried, repeated ones among them; 0 for other protocols, as those below."""
+    z_payload: int = 0
+    setup_rtt: int = 0
+    """Microseconds from the SYN to the ACK that ended the handshake; 0 when that was not seen."""
+    retransmissions: int = 0
+    """Segments of both ends that carried bytes, a SYN or a FIN which had been seen before."""
 
 
 @dataclass(frozen=True, slots=True)

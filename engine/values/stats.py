@@ -86,6 +86,8 @@ class HttpStats:
     """Connections given up because what came was not HTTP after all."""
     upgrades: int = 0
     """Connections left alone after an upgrade or CONNECT."""
+    fields_cut: int = 0
+    """Heads with more fields than are read."""
     files: int = 0
     files_complete: int = 0
     files_partial: int = 0
@@ -307,6 +309,47 @@ class RecordStats:
 
 
 @dataclass(frozen=True, slots=True)
+class SinkStats:
+    """One sink that counts what it is given.
+
+    records = stored + pending + waiting + failed + dropped, and windows likewise.
+    """
+
+    name: str = ""
+    """What it writes to."""
+    records: int = 0
+    stored: int = 0
+    """Records that are there for good."""
+    pending: int = 0
+    """Records that were written, and are there when their window is."""
+    waiting: int = 0
+    """Records that its thread has not come to."""
+    failed: int = 0
+    """Records that storing failed at, with those of the same window before them."""
+    dropped: int = 0
+    """Records that came after that."""
+    windows: int = 0
+    windows_stored: int = 0
+    windows_waiting: int = 0
+    windows_failed: int = 0
+    windows_dropped: int = 0
+    waits: int = 0
+    """How often the engine had to wait for room."""
+    seconds: float = 0.0
+    """What its thread spent writing."""
+
+    @property
+    def lost(self) -> int:
+        """Records that are not and will not be there."""
+        return self.failed + self.dropped
+
+    @property
+    def windows_lost(self) -> int:
+        """Windows that are not and will not be there."""
+        return self.windows_failed + self.windows_dropped
+
+
+@dataclass(frozen=True, slots=True)
 class WindowStats:
     """Windows of counters. closed = handled + failed + waiting, where `Engine.on_window` is set."""
 
@@ -338,6 +381,8 @@ class EngineStats:
     store: StoreStats = field(default_factory=StoreStats)
     flush: FlushStats = field(default_factory=FlushStats)
     windows: WindowStats = field(default_factory=WindowStats)
+    sinks: tuple[SinkStats, ...] = ()
+    """Those that count."""
     flow_updates_dropped: int = 0
     """What scripts said of flows past the limits on how much of that is kept."""
     alerts: int = 0
@@ -366,5 +411,8 @@ class EngineStats:
         groups |= {"flush": asdict(self.flush), "windows": asdict(self.windows)}
         for group, values in groups.items():
             counts.update({f"{group}_{name}": value for name, value in values.items()})
+        for each in fields(SinkStats):
+            if each.type == "int":
+                counts[f"sinks_{each.name}"] = sum(getattr(sink, each.name) for sink in self.sinks)
         own = ("alerts", "resources", "script_errors", "flow_updates_dropped")
         return counts | {name: getattr(self, name) for name in own}

@@ -60,6 +60,8 @@ return empty, function(prefix, directory)
 end
 """
 
+_PIPES = (Path(__file__).parent / "pipes.lua").read_bytes()
+
 _EXACT = 2**53  # integers that a double holds
 
 _LOCATION = re.compile(r"^(?P<where>.*?):(?P<line>\d+): ")
@@ -100,6 +102,7 @@ class LuaState:
         )
         self._empty: LuaFunction | None
         self._add_modules: LuaFunction | None
+        self._end_pipes: LuaFunction | None = self._runtime.execute(_PIPES)
         self._empty, self._add_modules = self._runtime.execute(_HARDEN)
 
     def add_modules(self, prefix: str, directory: Path) -> None:
@@ -177,9 +180,12 @@ class LuaState:
         if self._limited:
             self._runtime.set_max_memory(0)
         # lupa frees a state with the GIL held. A finalizer may wait, for the program at the other end of a pipe.
+        assert self._end_pipes is not None
+        with suppress(LuaError, LuaMemoryError):
+            self._end_pipes()
         with suppress(LuaError, LuaMemoryError):
             self._empty()
-        self._empty = self._add_modules = None
+        self._end_pipes = self._empty = self._add_modules = None
         self._runtime = None
 
     def _check(self) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.capture.extract import FileExtractor
+from engine.capture.http import SEARCH_BYTES
 from engine.capture.ramfs import Ramfs
 from engine.values.config import CaptureLimits
 from engine.values.records import File, Http
@@ -334,3 +335,20 @@ def test_records_that_nobody_takes_are_not_made_but_counted(ramfs: Ramfs) -> Non
     assert [each.uri for each in bench.files] == ["/b"]
     assert (bench.x.stats().responses, bench.x.stats().files, bench.x.stats().file_bytes) == (2, 2, 6)
     bench.x.end(1, 2.0)
+
+
+def test_a_body_that_lasts_until_the_end_is_cut_when_its_connection_is_given_up(ramfs: Ramfs) -> None:
+    for wants in ("files", "files raw"):
+        bench = Bench(ramfs, wants=wants)
+        noise = b"\0" * (2 * SEARCH_BYTES)
+        bench.say((0, get("/a")), (1, b"HTTP/1.0 200 OK\r\n\r\nopen"), (0, noise))
+        assert [(each.size, each.reason) for each in bench.files] == [(4, "cut")]
+        assert bench.x.stats().malformed == 1
+
+
+def test_heads_with_too_many_fields_are_counted(ramfs: Ramfs) -> None:
+    bench = Bench(ramfs, header_fields=2)
+    request = b"GET /a HTTP/1.1\r\nHost: a.org\r\nX: 1\r\nY: 2\r\n\r\n"
+    bench.say((0, request), (1, b"HTTP/1.0 200 OK\r\nA: 1\r\nB: 2\r\nContent-Length: 1\r\n\r\nto the end"))
+    assert [(each.host, each.size, each.reason) for each in bench.files] == [("a.org", 10, "")]
+    assert bench.x.stats().fields_cut == 2

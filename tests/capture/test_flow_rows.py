@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from engine.capture.flow_rows import read_flows
 from engine.values.records import Flow
 
-ROW = struct.Struct("<16s16sHHBBBBiiiiiiiBBHddddddd" + "d")
+ROW = struct.Struct("<16s16sHHBBBBiiiiiiiBBHdddddddd" + "dd6idii" + "dd8i")
 
 
 def row(a: bytes, z: bytes, ports: tuple[int, int], proto: int, counts: tuple[int, int, int, int]) -> bytes:
     family = 4 if len(a) == 4 else 6
-    return ROW.pack(a, z, *ports, proto, family, 1, 0, *range(7), 1, 2, 0, *map(float, counts), 1.5, 2.5, 9.0, 9.0)
+    known = (a, z, *ports, proto, family, 1, 0, *range(7), 1, 2, 0, *map(float, counts), 1.5, 2.5, 9.0, 9.0)
+    return ROW.pack(*known, 7.0, 8.0, *range(6), 9.0, 30, 4, 9.0, 9.0, *range(8))
 
 
 def records(*rows: bytes) -> list[Flow]:
@@ -28,7 +29,7 @@ def records(*rows: bytes) -> list[Flow]:
 
 
 def test_a_row_is_a_record() -> None:
-    assert ROW.size == 136
+    assert ROW.size == 240
     made = row(bytes([10, 0, 0, 9]), bytes([10, 0, 0, 1]), (4000, 53), 17, (1, 2, 60, 2**40))
     assert records(made) == [
         Flow(
@@ -44,6 +45,10 @@ def test_a_row_is_a_record() -> None:
             z_bytes=2**40,
             start=1.5,
             end=2.5,
+            a_payload=7,
+            z_payload=8,
+            setup_rtt=30,
+            retransmissions=4,
         )
     ]
 

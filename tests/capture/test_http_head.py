@@ -109,3 +109,18 @@ def test_a_start_line_is_judged_the_same_in_pieces(line: bytes) -> None:
     assert refused == (head_of(head) is None)
     assert refused == any(classify(head[:size]) is Start.NEITHER for size in range(len(head)))
     assert (find_start(head, 0, requests=True, responses=False)[1] is Start.REQUEST) <= (not refused)
+
+
+@given(st.lists(st.sampled_from([b"A: 1", b"Content-Length: 7", b"Transfer-Encoding: chunked", b"b :2", b" folded"])))
+def test_fields_past_the_limit_are_left_out(fields: list[bytes]) -> None:
+    start, most = b"HTTP/1.1 200 OK\r\n", 3
+    block = start + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
+    shorter = start + b"".join(field + b"\r\n" for field in fields[:most]) + b"\r\n"
+    head = read_head(block + b"body", 0, LIMIT, is_request=False, most_fields=most)
+    same = read_head(shorter, 0, LIMIT, is_request=False)
+    assert head is not None and same is not None
+    assert head.raw == block
+    assert head.is_cut == (len(fields) > most)
+    assert [head.field(name) for name in NAMES] == [same.field(name) for name in NAMES]
+    assert head.fields == same.fields
+    assert head.transfer_codings == same.transfer_codings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -231,6 +232,21 @@ def test_refusals_are_one_line_and_exit_code_2(
     done = run(*args)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line + "\n")
     assert made.path.stat().st_size == size
+
+
+def test_a_disk_that_is_full_is_told_and_what_is_lost_is_counted(tmp_path: Path) -> None:
+    synthesize(tmp_path / "in.pcap", files=300, seed=1)
+    body = "for n = 1, 20 do engine:add_alert('{B5F1DECB-51D5-4395-B71B-6FA730B772D9}', flow, n, 1, ('m'):rep(900)) end"
+    command = f"ulimit -f 1000; exec {shlex.join(COMMAND)} x.lua --capture in.pcap --db x.db"
+    script(tmp_path, body)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=DEADLINE, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert re.search(r"^losses .*[\d,]+ windows? not stored, [\d,]+ records not stored$", done.stdout, re.MULTILINE)
+    assert re.search(r"^x\.db: (database or disk is full|disk I/O error)$", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stderr
 
 
 def test_a_summary_that_cant_be_written_is_told(tmp_path: Path, made: Synthesis) -> None:

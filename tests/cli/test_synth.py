@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from engine.cli.synth import _amount, synth
+from engine.cli.synth import synth
 
 
 def run(*args: str | Path) -> Result:
@@ -65,18 +65,3 @@ def test_refuses_with_one_line_and_exit_code_2(
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == message + "\n"
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (2_340, "2.3 kB"),
-        (999_960, "1.0 MB"),
-        (6_900_000, "6.9 MB"),
-        (1_200_000_000, "1.2 GB"),
-    ],
-)
-def test_amounts_are_decimal(size: int, text: str) -> None:
-    assert _amount(size) == text

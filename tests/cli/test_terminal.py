@@ -39,6 +39,14 @@ def test_a_size_that_says_nothing_gives_no_share(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "1,000 packets, 5 files\n"
 
 
+def test_nothing_is_told_of_a_source_that_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = FakeClock()
+    with Display("in.pcap", 200_000, clock=clock) as display:
+        clock.now = 6.0
+        display.show(STATS, over=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_more_than_all_is_all(capsys: pytest.CaptureFixture[str]) -> None:
     clock = FakeClock()
     with Display("in.pcap", 10, clock=clock) as display:

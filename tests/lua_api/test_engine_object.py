@@ -200,13 +200,6 @@ def test_samples_are_aggregated_by_the_type_of_the_meter() -> None:
     assert plugin.counted() == {("{G}", "k", meter): cell for meter, cell in enumerate(expected)}
 
 
-def test_many_keys_cross_before_they_are_asked_for() -> None:
-    plugin = PluginLua()
-    found = plugin.run("for i = 1, 40000 do engine:update_counter('{G}', i, 0, 1) end")
-    assert {code for code, _ in found} == {Effect.COUNTERS}
-    assert len(plugin.counted()) == 40_000 - 32_768
-
-
 @pytest.mark.parametrize(
     "call",
     [

@@ -175,6 +175,18 @@ def test_where_death_strikes_in_a_pack(
     assert rows[-1] == (7, PACK_END, end, False)
 
 
+def test_outcomes_do_not_overtake_those_that_are_on_their_way(drive: Drive) -> None:
+    worker = drive({}).worker
+    progress = worker._shared.progress
+    progress.count, progress.bytes = 3, 5
+    progress.outcomes[:5] = b"abcde"
+    assert worker.outcomes() == (3, b"abcde")
+    progress.gives = 1  # a part of the pack was given, and the queue has not taken it
+    assert worker.outcomes() == (0, b"")
+    worker._hand_on(False, (7, PART, b"ab", 2))
+    assert worker.outcomes() == (3, b"abcde")
+
+
 def test_place_and_outcomes_are_seen_from_here(drive: Drive, tmp_path: Path) -> None:
     driven = drive({1: ECHO, 2: SPIN})
     run = driven.start([(7, 0, 0, pack((1, b"a"), (2, bytes(tmp_path / "pid")), (1, b"never")), 3)])

@@ -19,7 +19,7 @@ from engine.values.groups import (
     SSL_CERTS,
     SSL_DOCUMENTS,
 )
-from engine.values.records import Dns, DnsAnswer, DnsQuestion, Record, Tls
+from engine.values.records import Dns, DnsAnswer, DnsQuestion, Record, Resource, Tls
 from engine.values.sources import Replay
 from tests.capture.packets import CLIENT, SERVER, udp
 from tests.capture.tls_talk import CHANGE, certificate, chain_body, message, record, server_body
@@ -109,12 +109,16 @@ async def test_no_hash_of_a_body_that_is_not_whole(tmp_path: Path) -> None:
     assert collector.of("resource") == []
 
 
-async def test_resources_without_a_monitor_are_not_made(tmp_path: Path) -> None:
+async def test_resources_are_made_for_those_who_ask_for_them(tmp_path: Path) -> None:
     path = capture_of(tmp_path, lookup(), web())
     records, stats = await subscribed(path, "resource")
-    assert records == []
-    assert stats.dns.queries == stats.resources == 0
-    collector, stats = await run_capture(path, scripts_of(tmp_path, monitor(SSL_CERTS)))
+    assert {each.group for each in records if isinstance(each, Resource)} == {DNS_RESOURCES, HTTP_URIS, FILE_HASHES}
+    assert stats.resources == len(records)
+
+
+async def test_resources_that_nobody_asks_for_are_not_made(tmp_path: Path) -> None:
+    path = capture_of(tmp_path, lookup(), web())
+    collector, _ = await run_capture(path, scripts_of(tmp_path, monitor(SSL_CERTS)))
     assert collector.of("resource") == collector.of("document") == []
 
 

@@ -46,6 +46,15 @@ async def test_a_broadcast_reaches_everybody_with_an_empty_id(tmp_path: Path, su
     assert counts == MessageStats(posted=2, delivered=2)
 
 
+@pytest.mark.parametrize(("class_id", "heard"), [(OTHER, True), (OTHER.lower(), True), (ID, False), ("", False)])
+async def test_a_channel_reaches_listeners_of_its_class(tmp_path: Path, class_id: str, heard: bool) -> None:
+    hook = "onchannelmessage = function(id, data) T.loginfo(id .. ' ' .. data:tostring() .. ' ' .. data:size()) end"
+    listens = f"TrisulPlugin = {{ id = {{ name = 'l', clsid = '{class_id}' }}, channellistener = {{ {hook} }} }}"
+    told, counts = await posted(tmp_path, f"T.host:broadcast('{ID}', '{OTHER}', 'one\\0two')", listens)
+    assert told == ([f"{ID} one\0two 7"] if heard else [])
+    assert counts == MessageStats(posted=int(heard), delivered=int(heard))
+
+
 @pytest.mark.parametrize(
     ("subscriptions", "received"),
     [

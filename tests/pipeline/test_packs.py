@@ -151,6 +151,7 @@ async def test_a_slow_task_in_a_pack_holds_up_no_other_that_an_idle_worker_can_t
     items = [str(number) for number in range(5_000)] + [f"hold {gate}"] + [str(number) for number in range(5_000)]
     async with running(tmp_path, 2, config()) as runner:
         before = runner.engine.stats.tasks.completed
+        packs.clear()
         await runner.engine.emit("run", ",".join(items))
         await eventually(lambda: runner.engine.stats.tasks.completed - before == 10_000)
         assert runner.engine.stats.tasks.pending == 1
@@ -160,6 +161,19 @@ async def test_a_slow_task_in_a_pack_holds_up_no_other_that_an_idle_worker_can_t
     assert line == "10001 0 0"
     assert sorted(order) == sorted(items), "each ran once"
     assert packs == sorted(packs), "work starts in the order of the calls, the rest of a pack included"
+
+
+async def test_nothing_waits_for_a_slow_task_that_is_the_last_of_its_pack(config: MakeConfig, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    items = [str(number) for number in range(1_000)]
+    async with running(tmp_path, 2, config()) as runner:
+        before = runner.engine.stats.tasks.completed
+        await runner.engine.emit("run", ",".join([*items, f"hold {gate}"]))
+        await runner.engine.emit("run", ",".join(items))
+        await eventually(lambda: runner.engine.stats.tasks.completed - before == 2_000)
+        gate.write_bytes(b"")
+        await runner.settled()
 
 
 async def test_results_before_a_slow_task_in_a_pack_come_at_once(config: MakeConfig, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from engine import ConfigError, Engine
 from engine.pipeline.records import RecordBus
-from engine.values.records import RECORD_TYPES, Http
+from engine.values.records import RECORD_TYPES, Http, Record
 from tests.scripts import ALERTS, on_event, write
 
 
@@ -55,6 +55,34 @@ async def test_receive_nowait_takes_what_waits_in_order(tmp_path: Path) -> None:
         await engine.emit_batch("t", ["1", "2"])
         taken = [logs.receive_nowait() for _ in range(3)]
     assert [getattr(record, "text", None) for record in taken] == ["1", "2", None]
+
+
+async def test_who_listens_is_called_with_each_record_until_it_ends_that(tmp_path: Path) -> None:
+    heard: list[Record] = []
+    async with Engine([write(tmp_path, on_event("T.loginfo(event)"))]) as engine:
+        end = engine.listen("log", call=heard.append)
+        with pytest.raises(ConfigError, match="no records of kind 'logs'"):
+            engine.listen("logs", call=heard.append)
+        await engine.emit_batch("t", [str(number) for number in range(1000)])
+        end()
+        end()
+        await engine.emit("t", "too late")
+    texts = [getattr(record, "text", "") for record in heard]
+    # A machine under load makes every hook a slow one, which is a line, too.
+    assert [text for text in texts if text.isdigit()] == [str(number) for number in range(1000)]
+    assert "too late" not in texts
+    assert engine.stats.records.dropped == 0
+
+
+def test_kinds_that_are_listened_to_are_made() -> None:
+    bus = RecordBus(())
+    end = bus.listen(["http", "document"], lambda record: None)
+    assert bus.kinds == {"http", "document"}
+    assert bus.subscribed("document")
+    bus.listen(["http"], lambda record: None)
+    end()
+    assert bus.kinds == {"http"}
+    assert not bus.subscribed("document")
 
 
 def test_kinds_are_those_that_are_still_taken() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.pipeline.async_rig import TOLD, MakeConfig, enduring, task
 from tests.processes import alive, kill, pid_in
-from tests.support import WorkerKind, eventually_in_thread
+from tests.support import WorkerKind
 
 CHDIR = "local ffi = require('ffi') ffi.cdef('int chdir(const char *);') "
 
@@ -120,19 +120,14 @@ async def test_a_child_that_outlives_everything(config: MakeConfig, tmp_path: Pa
         kill(pid)
 
 
-async def test_a_child_that_the_state_waits_for_at_its_end(
-    config: MakeConfig, worker_kind: WorkerKind, tmp_path: Path
-) -> None:
-    """A pipe that a task left open is closed with its state, which waits for the program at the other end."""
+async def test_a_program_that_a_task_reads_from_ends_with_the_state(config: MakeConfig, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     began = time.monotonic()
     async with enduring(tmp_path, config(), task(f"handle = io.popen('echo $$ >{file}; exec sleep 1000')")) as run:
         await run.wrong()
-        run.stuck = int(worker_kind == "thread")
-        run.let_go = lambda: kill(pid_in(file))
     assert run.errors == []
     assert time.monotonic() - began < 60
-    eventually_in_thread(lambda: not alive(pid_in(file)))
+    assert not alive(pid_in(file))
 
 
 # ---- code

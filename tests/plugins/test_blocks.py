@@ -10,7 +10,6 @@ from engine.plugins.blocks import (
     BLOCK_HOOKS,
     BLOCKS,
     DECLARATIVE,
-    LATER_BLOCKS,
     NO_BLOCK,
     PLUGIN_FIELDS,
     BlockType,
@@ -52,20 +51,19 @@ def test_a_row_is_consistent(block: BlockType) -> None:
     assert BLOCKS[block.name] is block
     assert block.side in ("frontend", "backend")
     assert block.hooks
-    assert not block.hooks & block.later
-    assert not (block.hooks | block.later) & (block.fields | BLOCK_HOOKS)
+    assert not block.hooks & (block.fields | BLOCK_HOOKS)
     assert not block.group_field or block.group_field in block.fields
     assert block.side == "backend" or not block.group_field
     assert not block.name_fields[0] or set(block.name_fields) <= block.fields
 
 
-def test_no_type_is_both_run_and_left_for_later() -> None:
-    assert not BLOCKS.keys() & LATER_BLOCKS
-    assert not (BLOCKS.keys() | LATER_BLOCKS) & PLUGIN_FIELDS
+def test_types_and_fields_have_different_names() -> None:
+    assert not BLOCKS.keys() & DECLARATIVE
+    assert not (BLOCKS.keys() | DECLARATIVE) & PLUGIN_FIELDS
 
 
 def test_all_types_of_the_spec_are_known() -> None:
-    assert len(BLOCKS.keys() | LATER_BLOCKS | DECLARATIVE) == 19 + 1  # and event_monitor
+    assert len(BLOCKS.keys() | DECLARATIVE) == 19 + 2  # and those of our own: event_monitor, simulation
 
 
 def test_a_script_without_a_block_has_no_hooks() -> None:

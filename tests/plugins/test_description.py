@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.plugins.blocks import LATER_BLOCKS, NO_BLOCK
+from engine.plugins.blocks import NO_BLOCK
 from engine.plugins.description import Description, Identity, describe
 from engine.plugins.plugin import ScriptFile, ScriptState
 from engine.values.config import MAX_WORKERS
@@ -152,13 +152,6 @@ def test_only_a_function_receives_messages() -> None:
     assert told("onmessage = function() end").receives_messages
     assert not told("onmessage = 1").receives_messages
     assert not told("").receives_messages
-
-
-@pytest.mark.parametrize("name", sorted(LATER_BLOCKS))
-def test_a_block_that_is_not_run_yet_is_named(name: str) -> None:
-    assert warnings(f"{name} = {{ onflush = function() end }}") == (
-        f"scripts of type {name!r} are not run yet; the block is ignored",
-    )
 
 
 @pytest.mark.parametrize(

@@ -172,11 +172,11 @@ async def test_the_onload_of_a_block_comes_second_and_may_veto(tmp_path: Path) -
 
 
 async def test_warnings_are_logged_once_per_script(tmp_path: Path) -> None:
-    text = plugin("alertmonitor = {}, event_monitor = { onevent = function() end },\nchannellistener = {}")
+    text = plugin("alertmonitor = {}, event_monitor = { onevent = function() end },\nonmesage = function() end")
     _, collector = await loaded(write(tmp_path, text))
     assert sorted(collector.logged("WARN")) == [
         "TrisulPlugin.alertmonitor is no name known here: did you mean 'alert_monitor'?",
-        "scripts of type 'channellistener' are not run yet; the block is ignored",
+        "TrisulPlugin.onmesage is no name known here: did you mean 'onmessage'?",
     ]
 
 

@@ -158,20 +158,24 @@ def test_labels_of_key_records_are_known(tmp_path: Path) -> None:
 def test_the_layout_has_not_changed_without_its_version() -> None:
     """When this fails, raise SCHEMA_VERSION with the numbers here, and see that older files are still read."""
     tables = [each.split("(")[0].strip() for each in statements() if each.lstrip().startswith("CREATE TABLE")]
-    assert (SCHEMA_VERSION, len(tables), sum(map(len, statements()))) == (3, 22, 4326)
+    assert (SCHEMA_VERSION, len(tables), sum(map(len, statements()))) == (4, 22, 4384)
 
 
 def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
-    """The first version had no `state` of flows, no `time` of counters, and no top flows of trackers."""
+    """The first version had no `state` of flows, and no top flows; later ones no `a_payload` and on."""
     path = tmp_path / "x.db"
     store(path, flow(1))
     with closing(sqlite3.connect(path)) as db:
         db.executescript(
-            "ALTER TABLE record_flow DROP COLUMN state; ALTER TABLE record_counter DROP COLUMN time;"
-            "DROP TABLE record_tracked_flow; PRAGMA user_version = 1"
+            "DROP TABLE record_tracked_flow; DROP INDEX counter_by_time; PRAGMA user_version = 1;"
+            "ALTER TABLE record_counter DROP COLUMN time;"
+            + "".join(
+                f"ALTER TABLE record_flow DROP COLUMN {name};"
+                for name in ("state", "a_payload", "z_payload", "setup_rtt", "retransmissions")
+            )
         )
     store(path, flow(2), TrackedFlow("t", "f", 2.0, 1, "s", 3.0), source="other")
-    assert [state for (state,) in ask(path, "SELECT state FROM record_flow")] == [None, 1]
+    assert ask(path, "SELECT state, a_payload, retransmissions FROM record_flow") == [(None, None, None), (1, 0, 0)]
     assert ask(path, "SELECT metric FROM record_tracked_flow") == [(2.0,)]
     assert ask(path, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
 
@@ -185,7 +189,7 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     for attempt in (SqliteSink, open_to_read):
-        with pytest.raises(SinkError, match=r"x\.db: has schema 3, made by a newer offpath; this one knows 2"):
+        with pytest.raises(SinkError, match=r"x\.db: has schema 5, made by a newer offpath; this one knows 4"):
             attempt(path)
 
 
@@ -249,7 +253,8 @@ async def test_a_failure_is_told_once_and_the_rest_is_counted(error: Exception) 
     sink.close_now()
     assert "offpath-test" not in {thread.name for thread in threading.enumerate()}
     stats = sink.stats()
-    assert (stats.records, stats.lost, stats.waiting) == (writer._BATCH * 3, writer._BATCH * 2, 0)
+    assert (stats.records, stats.failed, stats.dropped) == (writer._BATCH * 3, writer._BATCH * 2, writer._BATCH)
+    assert (stats.stored, stats.pending, stats.waiting) == (0, 0, 0)
     assert backend.ended == "aborted"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -333,29 +332,62 @@ def test_a_lupa_without_luajit_is_named_with_the_cure(monkeypatch: pytest.Monkey
 
 # ---- finalizers
 
-_CLOSE = """
-import os, sys, threading
+_WRITTEN_TO = """
+import sys, threading
 from engine.vm import LuaState
 
-def live():
-    state = LuaState()
-    state.execute(b"handle = io.popen('cat ' .. ...)", sys.argv[1].encode())
-    state.close()
-
-thread = threading.Thread(target=live)
-thread.start()
-os.close(os.open(sys.argv[1], os.O_WRONLY))  # once the program reads; and now it ends
-thread.join()
-print("closed")
+state = LuaState()
+state.execute(b"handle = io.popen('cat > ' .. ..., 'w') handle:write('all of it')", sys.argv[1].encode())
+state.close()
 """
 
 
-def test_a_state_that_waits_for_a_program_at_its_end_holds_up_no_other_thread(tmp_path: Path) -> None:
+def test_a_program_that_is_written_to_gets_all_of_it(tmp_path: Path) -> None:
     """In a process of its own, as it would never end."""
-    os.mkfifo(tmp_path / "fifo")
-    command = [sys.executable, "-c", _CLOSE, str(tmp_path / "fifo")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
-    assert said.stdout == "closed\n"
+    command = [sys.executable, "-c", _WRITTEN_TO, str(tmp_path / "written")]
+    subprocess.run(command, timeout=DEADLINE, check=True)
+    assert (tmp_path / "written").read_bytes() == b"all of it"
+
+
+_READ_FROM = """
+import sys
+from engine.vm import LuaState
+
+state = LuaState()
+print(state.execute(b"handle = io.popen(...) return handle:read(2)", sys.argv[1].encode()).decode())
+state.close()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo $$; exec sleep 1000",
+        "sleep 1000 | (echo $$; sleep 1000) | cat",
+        "trap '' TERM; echo $$; while :; do sleep 1000; done",
+    ],
+)
+def test_a_program_that_is_read_from_ends_with_the_state(command: str) -> None:
+    """With all that it started, whether it wants to or not."""
+    said = subprocess.run(
+        [sys.executable, "-c", _READ_FROM, command], capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
+    assert said.stdout.strip().isdigit()
+
+
+def test_a_pipe_that_was_closed_is_nobodys_business_any_more() -> None:
+    state = LuaState()
+    assert state.execute(b"local h = io.popen('echo one') local all = h:read('*a') h:close() return all") == b"one\n"
+    assert state.execute(b"return io.popen(7):read('*a')") == b""
+    assert state.execute(b"return io.popen('x', 'odd')")[0] is None
+    state.close()
+
+
+def test_what_is_no_command_is_said_where_it_was_called() -> None:
+    state = LuaState()
+    with pytest.raises(LuaError, match=r"^mine:1: bad argument #1 to 'popen' \(string expected, got no value\)"):
+        state.compile(b"io.popen()", "mine")()
+    state.close()
 
 
 def test_finalizers_are_run_when_a_state_is_closed(capfd: pytest.CaptureFixture[str]) -> None:
