@@ -134,16 +134,23 @@ class EngineThread:
 
 
 def _records(portal: BlockingPortal, subscription: Subscription) -> Iterator[Record]:
-    while True:
+    try:
+        while records := _fetch(portal, subscription):
+            yield from records
+    finally:
         try:
-            records = portal.call(_some, subscription)
-        except RuntimeError:  # the thread has ended: what is left is nobody else's any more
-            break
-        if not records:
-            return
-        yield from records
-    while (record := subscription.receive_nowait()) is not None:
-        yield record
+            portal.call(subscription.close)
+        except RuntimeError:
+            subscription.close()
+
+
+def _fetch(portal: BlockingPortal, subscription: Subscription) -> list[Record]:
+    try:
+        found: list[Record] = portal.call(_some, subscription)
+    except RuntimeError:  # the thread has ended: what is left is nobody else's any more
+        last = subscription.receive_nowait()
+        return [last] if last is not None else []
+    return found
 
 
 async def _some(subscription: Subscription) -> list[Record]:

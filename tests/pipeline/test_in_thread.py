@@ -73,7 +73,7 @@ def test_an_iterator_of_another_thread_ends_with_the_engine(script: Path) -> Non
 def test_what_goes_wrong_is_raised_where_it_was_asked_for(script: Path, tmp_path: Path) -> None:
     with no_threads_left(), Engine.in_thread([script, tmp_path / "none.lua"]) as engine:
         assert "none.lua" in str(engine.load_errors[0])
-        with pytest.raises(EngineError, match="script.lua"):
+        with pytest.raises(EngineError, match=r"script\.lua"):
             engine.request("t", "fail")
         with pytest.raises(TypeError):
             engine.emit("t", object())  # type: ignore[arg-type]

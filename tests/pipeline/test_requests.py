@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, RequestError
+from engine.pytest_plugin import MakeEngine
 from engine.values.errors import EngineClosedError
 from tests.scripts import assert_counts_close, on_event, write
 from tests.support import eventually
@@ -35,9 +36,9 @@ return p
         ("event", "e"),
     ],
 )
-async def test_a_request_gives_what_the_handler_returns(tmp_path: Path, lua: str, expected: Any) -> None:
-    async with Engine([write(tmp_path, on_event(f"return {lua}"))]) as engine:
-        assert await engine.request("t", "e") == expected
+async def test_a_request_gives_what_the_handler_returns(offpath_engine: MakeEngine, lua: str, expected: Any) -> None:
+    engine = await offpath_engine(on_event(f"return {lua}"))
+    assert await engine.request("t", "e") == expected
     assert engine.stats.events.handled == 1
     assert_counts_close(engine.stats)
 
