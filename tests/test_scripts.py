@@ -17,6 +17,7 @@ import pytest
 
 from engine import Capture, Config, Engine, Script
 from engine.capture.synth import Synthesis, synthesize
+from engine.values.groups import HTTP_URIS
 from engine.values.records import Alert, Flow, Record, Resource, Tls, TrackedFlow
 from engine.values.records import Counter as Counted
 from engine.values.windows import CounterGroup, GroupWindow, Meter, MeterType, Window
@@ -76,7 +77,7 @@ async def test_save_by_type(synthesis: Synthesis, tmp_path: Path) -> None:
             if each.size and folders.get(each.content_type.partition(";")[0]) == folder
         }
         assert saved == wanted
-    named = {record.uri for record in records if isinstance(record, Resource)}
+    named = {record.uri for record in records if isinstance(record, Resource) and record.script}
     assert named == {
         f"SHA256:{each.sha256}"
         for each in synthesis.downloads
@@ -186,7 +187,7 @@ async def test_tag_flows(synthesis: Synthesis) -> None:
 
 async def test_plain_uris(synthesis: Synthesis) -> None:
     engine, records = await run("plain_uris.lua", synthesis.path, "", "resource")
-    uris = [each.uri for each in records if isinstance(each, Resource)]
+    uris = [each.uri for each in records if isinstance(each, Resource) and each.group == HTTP_URIS]
     assert uris
     assert not any("?" in uri or uri.endswith(".png") for uri in uris)
     assert engine.stats.flush.kept == len(uris)
