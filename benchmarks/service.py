@@ -70,8 +70,8 @@ def _report(series: Series, size: Size, repeats: int) -> Report:
         ratio("with T.async, {} times as many requests are answered as inline", offloaded["rate"], inline["rate"]),
     )
     notes = (
-        f"Uploads of {number(size.body)} bytes over {size.clients} connections from another process: {size.requests} as "
-        f"fast as they are answered, then as many at {number(size.rate)} a second, measured from when each was due. "
+        f"Uploads of {number(size.body)} bytes over {size.clients} connections from another process: {size.requests} "
+        f"as fast as they are answered, then as many at {number(size.rate)} a second, measured from when each was due. "
         "The work is a SHA-256 in a process of its own, a copy and a removal.",
         "Clients, service and work share the cores: with few of them, work takes its share of what answers.",
         f"Median (lowest-highest) of {repeats} interleaved repeats.",

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -51,25 +51,27 @@ async def measure(port: int, *, size: int, rate: float, requests: int, clients: 
 
 
 async def _measure(port: int, size: int, rate: float, requests: int, clients: int) -> Measures:
-    bodies = _request(size)
-    connections = [await _Connection.to(port) for _ in range(clients)]
-    for each in connections:
-        await each.send(bodies)
-    began = time.perf_counter()
-    left = iter(range(requests))
-
-    async def hurry(connection: _Connection) -> None:
-        for _ in left:
-            await connection.send(bodies)
-
-    await asyncio.gather(*map(hurry, connections))
-    throughput = requests / (time.perf_counter() - began)
-    await _settle(connections[0])
-    late = await _at_a_rate(connections, bodies, rate, requests)
-    await _settle(connections[0])
-    for each in connections:
-        each.close()
+    body = _request(size)
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(aclosing(await _Connection.to(port))) for _ in range(clients)]
+        for each in connections:
+            await each.send(body)
+        throughput = requests / await _in_a_hurry(connections, body, requests)
+        await _settle(connections[0])
+        late = await _at_a_rate(connections, body, rate, requests)
+        await _settle(connections[0])
     return {"rate": throughput, "p50": percentile(late, 50) * 1e3, "p99": percentile(late, 99) * 1e3}
+
+
+async def _in_a_hurry(connections: list[_Connection], body: bytes, requests: int) -> float:
+    began, left = time.perf_counter(), iter(range(requests))
+
+    async def send(connection: _Connection) -> None:
+        for _ in left:
+            await connection.send(body)
+
+    await asyncio.gather(*map(send, connections))
+    return time.perf_counter() - began
 
 
 async def _at_a_rate(connections: list[_Connection], body: bytes, rate: float, requests: int) -> list[float]:
@@ -127,8 +129,10 @@ class _Connection:
             raise BenchmarkError(f"answered {head.partition(bytes([13]))[0].decode()}")
         return body
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
 
 
 def _serve(plugin: Path, folder: Path) -> None:
