@@ -139,14 +139,11 @@ class Config:
             "windows_waiting",
         ):
             _check_at_least_one(name, getattr(self, name))
-        _check_seconds("window_seconds", self.window_seconds)
-        if not 1 <= self.window_seconds < math.inf:
-            raise ConfigError(f"window_seconds must be at least 1, not {self.window_seconds!r}")
         for name in ("drain_seconds", "slow_hook_seconds", "slice_seconds"):
             _check_seconds(name, getattr(self, name))
         _check_seconds("window_seconds", self.window_seconds)
-        if not 0.1 <= self.window_seconds <= 86_400:
-            raise ConfigError(f"window_seconds must be 0.1 to 86400, not {self.window_seconds!r}")
+        if not 1 <= self.window_seconds <= 86_400:
+            raise ConfigError(f"window_seconds must be 1 to 86400, not {self.window_seconds!r}")
         if not isinstance(self.limits, CaptureLimits):
             raise ConfigError(f"limits must be a CaptureLimits, not {self.limits!r}")
 
