@@ -53,6 +53,7 @@ class WindowKeeper:
         self._on_error = on_error
         self._calls: list[OnWindow] = []
         self._open: tuple[float, float] | None = None
+        self._began = 0.0  # when windows began to follow the wall clock: what is counted from then on is of that window
         self._lock = anyio.Lock()
         self._closed = self._handled = self._failed = 0
         self._flushing: set[anyio.CancelScope] = set()
@@ -64,6 +65,7 @@ class WindowKeeper:
     def begin(self, start_soon: Callable[..., object]) -> None:
         """The engine runs; `start_soon` starts a task of its own."""
         self._start_soon = start_soon
+        self._began = self._now()
         start_soon(self._keep_time)
 
     @property
@@ -98,7 +100,7 @@ class WindowKeeper:
         await self._gather()
         while self._counters.work(self._slice):  # noqa: ASYNC110 - work in slices, not a state that is waited for
             await asyncio.sleep(0)
-        start, end = self._open or bounds(self._now(), self._seconds)
+        start, end = self._open or bounds(self._began, self._seconds)
         window = await self._in_slices(close(self._counters, self._closed, start, end))
         if window.groups or self._open is not None or self._slow.pending:
             self._closed += 1
@@ -189,6 +191,8 @@ class WindowKeeper:
         on, off = (self._by_wall, self._by_source) if follows else (self._by_source, self._by_wall)
         on.set()
         off.clear()
+        if follows:
+            self._began = self._now()
 
     async def _keep_time(self) -> None:
         """Close windows by the wall clock, as long as they follow it; until cancelled."""

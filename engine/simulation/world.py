@@ -90,7 +90,7 @@ class SimulatedWorld:
             "sim_at": lambda time, fire: self._plan(number, time, fire),
             "sim_emit": self._emit,
             "sim_fault": self._fault,
-            "sim_pending": lambda: self._counts()["tasks_pending"],
+            "sim_pending": self._pending,
             "sim_counts": lambda: self._table(number, self._counts()),
         }
 
@@ -171,6 +171,10 @@ class SimulatedWorld:
         if not (math.isfinite(seconds) and 0 <= self._loop.wall() + seconds < 2**33):
             raise ConfigError(f"the clock can't go by {seconds!r} seconds")
         self._loop.jump_wall(seconds)
+
+    def _pending(self) -> int:
+        assert self.engine is not None
+        return sum(plugin.queue.pending for plugin in self.engine.plugins if plugin.queue is not None)
 
     def _counts(self) -> dict[str, int]:
         assert self.engine is not None
