@@ -96,6 +96,16 @@ def test_other_commands_exist(document: str) -> None:
                 shown = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"}).output
                 for option in re.findall(r"--[a-z-]+", command):
                     assert option in shown, f"{command}: there is no {option}"
+            elif words[0] == "python" and words[1].startswith("scripts/"):
+                shown = subprocess.run(
+                    [sys.executable, ROOT / words[1], "--help"],
+                    env=os.environ | {"PYTHONPATH": str(ROOT)},
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout
+                for option in re.findall(r"--[a-z-]+", command):
+                    assert option in shown, f"{command}: there is no {option}"
             else:
                 assert command.startswith(("pip install", "python -m benchmarks")), f"cannot check: {command}"
 
