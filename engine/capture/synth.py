@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from engine.capture import packets
 from engine.capture.packets import Endpoint, PcapWriter, Segment, TcpConversation
 from engine.capture.synth_http import HOSTS, Download, Exchange, Http, SynthFile
+from engine.capture.turns import CHECKSUM, FAULTS, LOSS, Timed, Turns
 
 START_NS = 1_700_000_000 * 1_000_000_000  # 2023-11-14 22:13:20 UTC
 BIG_FILE_BYTES = 6_000_000  # beyond the default size at which bodies are handed on in parts
 BIG_FILE_FROM = 20  # files in a capture that make room for a big one
 
-_FAULTS = ("no handshake", "reorder", "repeat", "overlap", "loss", "checksum")
-_FAULT_CARDS = (*_FAULTS, *_FAULTS, "", "", "", "", "", "")
+_FAULT_CARDS = (*FAULTS, *FAULTS, "", "", "", "", "", "")
 _EXTRA_CARDS = ("", "", "", "HEAD", "304", "204", "POST", "100")
 _SHAPE_CARDS = (
     *[("length", "")] * 6,
@@ -35,7 +34,6 @@ _SIZES = ((0.05, 1, 1), (0.55, 2, 2_000), (0.90, 2_000, 20_000), (0.98, 20_000, 
 _LARGE = (100_000, 400_000)
 
 Card = TypeVar("Card")
-Timed = Iterator[tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def _plan(files: int, rng: random.Random, faults: bool) -> list[_Plan]:
     start_ns, number = START_NS, 0
     while number < files:
         # The first connections take each fault once, so that small captures have them too.
-        trouble = _FAULTS[len(plans)] if faults and len(plans) < len(_FAULTS) else next(troubles)
+        trouble = FAULTS[len(plans)] if faults and len(plans) < len(FAULTS) else next(troubles)
         downloads: list[Download] = []
         for _ in range(min(rng.choice((1, 2, 3, 4, 6)), files - number)):
             download = Download(number, _size(rng), *next(shapes))
@@ -161,19 +159,16 @@ class _Connection:
 
     def __init__(self, plan: _Plan, found: list[SynthFile]) -> None:
         self.plan = plan
-        self._rng = random.Random(plan.seed)
+        self._rng = rng = random.Random(plan.seed)
         self._found = found
-        self._trip_ns = self._rng.randrange(2_000_000, 30_000_000)
-        self._time_ns = plan.start_ns - self._trip_ns
-        self._tcp = _conversation(plan, self._rng)
-        self._http = Http(plan.number, self._rng)
+        trip_ns = rng.randrange(2_000_000, 30_000_000)
+        self._turns = Turns(_conversation(plan, rng), rng, plan.fault, trip_ns, plan.start_ns - trip_ns)
+        self._http = Http(plan.number, rng)
 
     def frames(self) -> Timed:
         """Every frame with its time; fills the list of files on the way."""
-        if self.plan.fault == "no handshake":
-            self._tcp.skip_open()
-        else:
-            yield from self._timed(self._tcp.open())
+        turns = self._turns
+        yield from turns.open()
         if self.plan.extra:
             yield from self._converse([self._http.without_download(self.plan.extra)])
         rest = list(self.plan.downloads)
@@ -181,68 +176,35 @@ class _Connection:
             pipelined = min(self._rng.choice((1, 1, 1, 2, 3)), len(rest))
             yield from self._converse([self._http.download(rest.pop(0)) for _ in range(pipelined)])
         closing = self.plan.downloads[-1].framing == "close"
-        yield from self._timed(self._tcp.close(client_first=not closing and self._rng.random() < 0.5))
+        yield from turns.timed(turns.tcp.close(client_first=not closing and self._rng.random() < 0.5))
 
     def _converse(self, exchanges: list[Exchange]) -> Timed:
         """Requests together, then responses together: pipelining when there is more than one."""
-        yield from self._timed(self._segments(True, b"".join(each.request for each in exchanges)))
+        turns = self._turns
+        yield from turns.timed(turns.segments(True, b"".join(each.request for each in exchanges)))
         for each in exchanges:
             if each.awaited:
-                yield from self._timed(self._segments(False, b"HTTP/1.1 100 Continue\r\n\r\n"))
-                yield from self._timed(self._segments(True, each.awaited))
-        first_seq = self._tcp.server_seq
-        segments = self._segments(False, b"".join(each.response for each in exchanges))
+                yield from turns.timed(turns.segments(False, b"HTTP/1.1 100 Continue\r\n\r\n"))
+                yield from turns.timed(turns.segments(True, each.awaited))
+        first_seq = turns.tcp.server_seq
+        segments = turns.segments(False, b"".join(each.response for each in exchanges))
         start = 0
         for each in exchanges:
             if each.upload:
                 self._found.append(each.upload)
             if each.file:
                 body = range(start + each.body.start, start + each.body.stop)
-                lost = self._lose(segments, first_seq, body) if self.plan.fault == "loss" else False
+                lost = self._lose(segments, first_seq, body) if self.plan.fault == LOSS else False
                 self._found.append(replace(each.file, complete=not lost))
             start += len(each.response)
-        yield from self._timed(segments)
-
-    def _segments(self, from_client: bool, data: bytes) -> list[Segment]:
-        """One turn, sometimes pushed in two writes, with the faults that keep all its bytes."""
-        split = self._rng.randrange(len(data)) if self._rng.random() < 0.2 else 0
-        view = memoryview(data)
-        segments = self._tcp.send(from_client, view[:split]) + self._tcp.send(from_client, view[split:])
-        change = _CHANGES.get(self.plan.fault)
-        return change(segments, self._rng) if change else segments
+        yield from turns.timed(segments)
 
     def _lose(self, segments: list[Segment], first_seq: int, body: range) -> bool:
-        """Take up to three segments out, from the first file always. Both ends of the body are kept: then
-        nothing but this file is touched, and that it was there stays known.
-        """
+        """From the first file always."""
         first = all(each.direction == "request" for each in self._found)
         if not first and self._rng.random() < 0.6:
             return False
-        inside = []
-        for place, segment in enumerate(segments):
-            start = segment.seq - first_seq & 0xFFFFFFFF
-            if segment.payload and body.start < start and start + len(segment.payload) < body.stop:
-                inside.append(place)
-        if not inside:
-            return False
-        at = self._rng.randrange(len(inside))
-        for place in reversed(inside[at : at + self._rng.randint(1, 3)]):
-            del segments[place]
-        return True
-
-    def _timed(self, segments: list[Segment]) -> Timed:
-        """Frames of one turn: a trip over the network, then segments in close succession."""
-        self._time_ns += self._trip_ns
-        for segment in segments:
-            yield self._time_ns, self._tcp.frame(segment, offloaded=self.plan.fault == "checksum")
-            self._time_ns += 2_000 + int(self._rng.random() * 60_000)
-
-
-_CHANGES: dict[str, Callable[[list[Segment], random.Random], list[Segment]]] = {
-    "reorder": packets.reorder,
-    "repeat": packets.repeat,
-    "overlap": packets.overlap,
-}
+        return self._turns.lose(segments, first_seq, body)
 
 
 def _conversation(plan: _Plan, rng: random.Random) -> TcpConversation:
@@ -258,6 +220,6 @@ def _conversation(plan: _Plan, rng: random.Random) -> TcpConversation:
         client_seq=rng.getrandbits(32),
         server_seq=2**32 - 5_000 if number % 8 == 1 else rng.getrandbits(32),
         # A host that leaves checksums to its card leaves the cutting into segments to it as well.
-        mss=rng.choice((1_460, 11_680) if plan.fault == "checksum" else (1_440, 1_440, 1_360, 536)),
+        mss=rng.choice((1_460, 11_680) if plan.fault == CHECKSUM else (1_440, 1_440, 1_360, 536)),
         seen_at_server=rng.random() < 0.5,
     )
