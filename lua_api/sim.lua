@@ -105,6 +105,18 @@ function M.extend(sim, context, guarded)
     return taken
   end
 
+  -- Sends a connection with HTTP exchanges over the simulated network: the engine sees its packets. See engine/README.md for the fields.
+  function sim.http(given)
+    if type(given) ~= "table" then error("T.sim.http: takes a table", 2) end
+    check(host.sim_send("http", given))
+  end
+
+  -- The same for a connection, or datagrams, with texts of the client and the server in turn.
+  function sim.flow(given)
+    if type(given) ~= "table" then error("T.sim.flow: takes a table", 2) end
+    check(host.sim_send("flow", given))
+  end
+
   local WORKERS = { latency = true, slow = true, dying = true }
   local DISK = { latency = true, slow = true, failing = true }
 

@@ -121,7 +121,7 @@ class Body:
         self._outlets.record(
             File(
                 flow=text(self._flow),
-                path=self._path if self._file is not None and self._file.given else "",
+                path=self._outlets.ramfs.shown(self._path) if self._file is not None and self._file.given else "",
                 uri=uri_of(exchange),
                 size=self._size,
                 direction="request" if self._is_request else "response",

@@ -35,9 +35,10 @@ class Ramfs:
     removed when `release` takes the count to zero, or by `discard` before it was published, or by `close`.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, alias: str | None = None) -> None:
         """Use `directory`, made if missing; or a fresh private one in shared memory, else in the temp folder.
 
+        `alias` is what records call a fresh one, whose name is another at each run.
         Raises `ConfigError` when it cannot be made or written to.
         """
         self._made = directory is None
@@ -46,6 +47,7 @@ class Ramfs:
         except OSError as exc:
             raise ConfigError(f"ramfs {str(directory or tempfile.gettempdir())!r}: {exc.strerror}") from exc
         self._prefix = f"{self.directory}/"
+        self._shown_prefix = f"{alias}/" if alias is not None and self._made else self._prefix
         self._own: dict[str, int] = {}  # files on disk, published or not, and their bytes
         self.held_bytes = 0
         """Bytes of all files that are there."""
@@ -83,6 +85,10 @@ class Ramfs:
     def path_of(self, name: str) -> str:
         """The full path of a name."""
         return self._prefix + name
+
+    def shown(self, path: str) -> str:
+        """What records call a path of `path_of`."""
+        return self._shown_prefix + path.removeprefix(self._prefix)
 
     def append(self, path: str, data: bytes | bytearray) -> None:
         """Write to the end of `path`, making it when it is not ours yet. Raises `OSError`; what is there then stays."""

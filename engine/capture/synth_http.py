@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.capture.codings import CODERS, PERIOD, TOKENS, chunked
+from engine.capture.codings import CODERS, PERIOD, TOKENS
+from engine.capture.http_messages import Headers, framed, head
 
 _KINDS = (
     ("text/html", "html", b"<!DOCTYPE html>\n<html>"),
@@ -22,8 +22,6 @@ _KINDS = (
 )
 HOSTS = ("www.example.com", "cdn.example.net", "files.example.org", "mirror.example.net:8080")
 _WORDS = b"packet stream window seldom before header unless someone reads <i>back</i> \xc3\xa9t\xc3\xa9".split()
-
-Headers = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +97,13 @@ class Http:
         version = "HTTP/1.0" if spec.framing == "close" and rng.random() < 0.5 else "HTTP/1.1"
         headers = [("Server", "synth"), ("Content-Type", content_type)]
         headers += [("Content-Encoding", token)] if token else []
-        framing, wire = self._framed(coded, spec.framing)
-        head = self._head(f"{version} 200 OK", [*headers, *framing])
-        start = len(head)
+        framing, wire = framed(coded, spec.framing, rng)
+        opening = self._head(f"{version} 200 OK", [*headers, *framing])
+        start = len(opening)
         known = range(start, start + len(wire)) if spec.framing == "length" else range(0)
         about = {"uri": uri, "method": method, "direction": "response", "content_type": content_type}
         file = self._file(content, **about, framing=spec.framing, encoding=token)
-        return Exchange(request, head + wire, file, known, upload)
+        return Exchange(request, opening + wire, file, known, upload)
 
     def without_download(self, card: str) -> Exchange:
         """An exchange whose response has no body: to HEAD, a 304, a 204, or the 204 to an upload."""
@@ -132,10 +130,10 @@ class Http:
         size = rng.randint(*rng.choice(((1, 300), (300, 20_000))))
         content = _content(rng, b"q=", size, tiled="form" in content_type)
         kind = rng.choice(("length", "length", "length", "chunked"))
-        framing, wire = self._framed(content, kind)
-        head = self._request("POST", uri, [*headers, ("Content-Type", content_type), *framing])
+        framing, wire = framed(content, kind, rng)
+        request = self._request("POST", uri, [*headers, ("Content-Type", content_type), *framing])
         about = {"uri": uri, "method": "POST", "direction": "request", "content_type": content_type}
-        return head, wire, self._file(content, **about, framing=kind, encoding="")
+        return request, wire, self._file(content, **about, framing=kind, encoding="")
 
     def _request(self, method: str, uri: str, headers: Headers = ()) -> bytes:
         always = [("Host", self._host), ("User-Agent", "offpath-synth/1"), ("Accept", "*/*")]
@@ -144,15 +142,7 @@ class Http:
     def _head(self, first_line: str, headers: Headers) -> bytes:
         """Header names are spelled in lower case now and then, and values padded: RFC 9110 section 5."""
         lower, gap = self._rng.random() < 0.2, self._rng.choice((" ", " ", "", "  "))
-        lines = [f"{name.lower() if lower else name}:{gap}{value}\r\n" for name, value in headers]
-        return f"{first_line}\r\n{''.join(lines)}\r\n".encode("ascii")
-
-    def _framed(self, data: bytes, framing: str) -> tuple[Headers, bytes]:
-        if framing == "length":
-            return [("Content-Length", str(len(data)))], data
-        if framing == "chunked":
-            return [("Transfer-Encoding", "chunked")], chunked(data, self._rng)
-        return [("Connection", "close")], data
+        return head(first_line, headers, gap=gap, lower=lower)
 
     def _file(self, content: bytes, **known: str) -> SynthFile:
         return SynthFile(

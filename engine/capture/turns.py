@@ -1,7 +1,7 @@
 """The turns of a TCP conversation as a capture has them: cut into segments, with faults, and timed.
 
-What `offpath synth` writes and what a simulation plays both come from here. All variety is drawn from the caller's stream
-of random numbers, in the order of the calls.
+What `offpath synth` writes and what a simulation plays both come from here. All variety is drawn from the caller's
+random numbers, in the order of the calls.
 """
 
 from __future__ import annotations

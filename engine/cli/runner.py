@@ -27,7 +27,7 @@ from engine.cli.summary import summary_lines
 from engine.cli.terminal import Display, ScriptOutput
 from engine.dashboard import serve
 from engine.dashboard.serving import Listener
-from engine.sources import Capture, Captures, Live, Pipe, Replay
+from engine.sources import Capture, Captures, Feed, Live, Pipe, Replay
 from engine.values.errors import CaptureError, SinkError
 from engine.values.sources import Source, name_of
 from engine.values.stats import EngineStats
@@ -316,7 +316,11 @@ def _title(source: Source | None) -> str:
 
 def _read_size(source: Source | None) -> int | None:
     """Bytes of the captures; None when that says little of how many packets they hold."""
-    if source is None or isinstance(source, Live | Pipe | Script) or (isinstance(source, Replay) and source.loops > 1):
+    if (
+        source is None
+        or isinstance(source, Live | Pipe | Script | Feed)
+        or (isinstance(source, Replay) and source.loops > 1)
+    ):
         return None
     paths = [source.path] if isinstance(source, Capture) else list(source.paths)
     try:

@@ -140,7 +140,7 @@ def _slowest(stats: EngineStats) -> str:
 def _losses(stats: EngineStats) -> list[str]:
     decode, http, tasks = stats.decode, stats.http, stats.tasks
     causes = (
-        (stats.source.dropped, "packet", " dropped by the kernel"),
+        (stats.source.dropped, "packet", " dropped before they were read"),
         (stats.source.skipped, "file", " skipped"),
         (decode.malformed, "malformed packet", ""),
         (decode.cut, "packet", " cut by the capture"),

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields
 
 from engine.capture.decoder import Batch, Decoder, EventKind, FlowBytes, StreamEvent
+from engine.capture.feed import FeedReel
 from engine.capture.files import FilesReel
 from engine.capture.live import LiveReel
 from engine.capture.pipe import PipeReel
@@ -21,7 +22,7 @@ from engine.plugins.inputfilter import script_reel
 from engine.plugins.plugin import Plugin
 from engine.values.errors import CaptureError
 from engine.values.records import Flow
-from engine.values.sources import Capture, Captures, Live, Pipe, Replay, Script, Source, name_of
+from engine.values.sources import Capture, Captures, Feed, Live, Pipe, Replay, Script, Source, name_of
 from engine.values.stats import DecodeStats, SourceStats
 
 # Packets of a step: few at first, while the compiler still works on the decoder. They grow by number and not by time,
@@ -229,6 +230,8 @@ def make_reel(source: Source, plugins: Sequence[Plugin], warn: Warn, now: Callab
             return PipeReel(descriptor, name_of(source), warn)
         case Script():
             return script_reel(source, plugins, now)
+        case Feed():
+            return FeedReel(source, now)
         case Live():
             return LiveReel(
                 source.interface,

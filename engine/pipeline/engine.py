@@ -45,7 +45,7 @@ from engine.values.clock import Clock
 from engine.values.config import Config
 from engine.values.errors import EngineClosedError, EngineError, ScriptError, ScriptLoadError
 from engine.values.records import Record, Summary
-from engine.values.sources import Live, Script, Source
+from engine.values.sources import Script, Source, has_wall_time
 from engine.values.stats import AsyncStats, EngineStats, PluginStats
 from engine.values.windows import Window
 from engine.vm.state import require_luajit
@@ -474,12 +474,12 @@ class Engine:
             await self.load(source.path)
         reader = self._reader
         reader.begin(source, self._analysis.begin, lambda: self._traffic.begin(windows=self._windows.wanted))
-        await self._windows.finish()
-        self._effects.flows.begin()
-        self._slow.begin()
-        self._run_over.clear()
-        self._windows.follow_wall(isinstance(source, Live))
         try:
+            await self._windows.finish()
+            self._effects.flows.begin()
+            self._slow.begin()
+            self._run_over.clear()
+            self._windows.follow_wall(has_wall_time(source))
             flows_over, turn = self._effects.flows.end, self._windows.turn
             await reader.read(self._clock.follow, self._breathe, flows_over, turn, self._run_on)
             await self._effects.flows.flush(reader.flows(), self._breathe)
@@ -680,7 +680,7 @@ class Engine:
 
     def _ramfs(self) -> Ramfs:
         if self._ramfs_directory is None:
-            self._ramfs_directory = Ramfs(self.config.ramfs)
+            self._ramfs_directory = Ramfs(self.config.ramfs, alias=self._world.ramfs_alias)
         return self._ramfs_directory
 
     def _running(self, action: str) -> Gate:

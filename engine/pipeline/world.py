@@ -37,3 +37,5 @@ class World:
     """Numbers for `T.contextid`."""
     paces_scripts: bool = False
     """Whether packets that a script makes come when the loop's clock says so, not as fast as they are read."""
+    ramfs_alias: str | None = None
+    """What records call the folder of extracted files, where it is a fresh one; None for its name."""

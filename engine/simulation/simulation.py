@@ -18,6 +18,7 @@ from engine.simulation.conditions import Conditions
 from engine.simulation.invariants import broken_invariants
 from engine.simulation.latency import Latency
 from engine.simulation.loop import VirtualLoop
+from engine.simulation.network import Network
 from engine.simulation.sinks import inline
 from engine.simulation.world import SimulatedWorld
 from engine.values.config import Config
@@ -27,6 +28,8 @@ from engine.values.stats import EngineStats
 
 EPOCH = 1_700_000_000.0
 """What the clock on the wall says at the beginning: 2023-11-14 22:13:20 UTC."""
+
+_MOMENT = 0.001  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +135,41 @@ class Simulation:
         async with anyio.create_task_group() as group:
             for plugin in _inputs(engine.plugins):
                 group.start_soon(engine.run, Script(plugin.path))
+                world.network.refused = f"{plugin.script} has an inputfilter, and one source at a time is read"
+            network = anyio.CancelScope()
+            group.start_soon(_carry, engine, world.network, network)
             if self._until is None:
-                await self._exhaust(engine, loop)
-                return
-            await anyio.sleep(self._until - loop.time())
-            engine.end_source()
+                await _exhaust(engine, loop, world.network)
+            else:
+                await anyio.sleep(self._until - loop.time())
+                engine.end_source()
+            world.network.refused = "the simulation is over"
+            world.network.feed.end()
+            if not world.network.used.is_set():
+                network.cancel()
+        if self._until is None:
+            await _exhaust(engine, loop, world.network)
         world.is_over = True
         await engine.settled()
 
-    async def _exhaust(self, engine: Engine, loop: VirtualLoop) -> None:
-        while True:
-            await loop.quiet()
-            await engine.settled()
-            if loop.is_over:
-                return
+
+async def _carry(engine: Engine, network: Network, scope: anyio.CancelScope) -> None:
+    """Read what comes over the network, from when something does."""
+    with scope:
+        await network.used.wait()
+    if network.used.is_set():
+        await engine.run(network.feed)
+
+
+async def _exhaust(engine: Engine, loop: VirtualLoop, network: Network) -> None:
+    """Until nothing is left that scripts planned, or that came of it."""
+    while True:
+        await loop.quiet()
+        await engine.settled()
+        while network.feed.pending and not network.feed.ended:  # noqa: ASYNC110 - virtual seconds: workers get on
+            await anyio.sleep(_MOMENT)
+        if loop.is_over:
+            return
 
 
 def _inputs(plugins: Sequence[Plugin]) -> list[Plugin]:

@@ -14,6 +14,7 @@ from engine.pipeline.world import World
 from engine.plugins.plugin import Plugin
 from engine.simulation.conditions import Conditions
 from engine.simulation.loop import VirtualLoop
+from engine.simulation.network import Network
 from engine.simulation.queue import SimulatedQueue, Surroundings
 from engine.values.errors import ConfigError, EngineError
 from engine.vm.state import LuaError, text
@@ -34,6 +35,8 @@ class SimulatedWorld:
         """Events that were lost on the way, as a script wanted it."""
         self.engine: Engine | None = None
         """Set before any script is loaded."""
+        self.network = Network(loop, seed)
+        """What scripts send over it comes to the engine."""
         self.is_over = False
         """Nothing that scripts planned happens any more."""
         self._loop = loop
@@ -64,6 +67,7 @@ class SimulatedWorld:
             admit=self._admit,
             ids=itertools.count(1),
             paces_scripts=True,
+            ramfs_alias="ramfs",
         )
 
     # ---- states
@@ -89,6 +93,7 @@ class SimulatedWorld:
             "sim_spend": lambda seconds: self._spend(number, seconds),
             "sim_at": lambda time, fire: self._plan(number, time, fire),
             "sim_emit": self._emit,
+            "sim_send": self._send,
             "sim_fault": self._fault,
             "sim_pending": self._pending,
             "sim_counts": lambda: self._table(number, self._counts()),
@@ -152,6 +157,13 @@ class SimulatedWorld:
         except (EngineError, TypeError, ValueError) as exc:
             return False, f"T.sim.emit: {exc}".encode()
 
+    def _send(self, kind: bytes, given: Any) -> bytes | None:
+        try:
+            self.network.send(kind.decode(), _plain(given))
+        except (ConfigError, TypeError) as exc:
+            return str(exc).encode()
+        return None
+
     def _fault(self, what: bytes, latency: bytes | None, slow: float | None, share: float | None) -> bytes | None:
         try:
             if what == b"clock":
@@ -178,7 +190,8 @@ class SimulatedWorld:
 
     def _counts(self) -> dict[str, int]:
         assert self.engine is not None
-        return {**self.engine.stats.flat(), "sim_dropped": self.dropped}
+        network = {"sim_packets": self.network.packets, "sim_segments_lost": self.network.lost}
+        return {**self.engine.stats.flat(), "sim_dropped": self.dropped, **network}
 
     def _table(self, state: int, values: Mapping[str, Any]) -> Any:
         return self._plugins[state].table(values)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from engine.values.errors import ConfigError
 
 STANDARD_INPUT = 0
 _RING_MB = 1 << 12  # MiB that a ring may have
+_LINK_TYPES = 65_535
+_LONGEST_PACKET = 262_144  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,75 @@ class Script:
     path: str | Path
 
 
-Source = Capture | Captures | Replay | Pipe | Live | Script
+class Feed:
+    """Packets that the program itself brings, as they come: stream time is the wall clock's. On the loop's thread only.
+
+    It can be read once, and holds what comes before and meanwhile, up to a limit. What finds no room is dropped and
+    counted.
+    """
+
+    def __init__(self, *, link_type: int = 1, limit_bytes: int = 32 << 20, name: str = "feed") -> None:
+        """`link_type` is that of capture files (1: Ethernet); `name` is for messages. Raises `ConfigError`."""
+        _check_count("limit_bytes", limit_bytes)
+        if not 0 <= link_type <= _LINK_TYPES:
+            raise ConfigError(f"link_type must be from 0 to {_LINK_TYPES}, not {link_type!r}")
+        self.name = name
+        self.link_type = link_type
+        self.received = 0
+        """Packets that were put; of these,"""
+        self.dropped = 0
+        """so many found no room."""
+        self.waiting: deque[tuple[float, bytes]] = deque()
+        self.in_hand = 0
+        """Packets that are being handled; for who reads the feed."""
+        self.ended = False
+        self.is_read = False
+        """Whether somebody reads it, or has."""
+        self.on_change: Callable[[], object] = _nothing
+        """For who reads the feed: called when something was put, or it ended."""
+        self._limit = limit_bytes
+        self._bytes = 0
+
+    @property
+    def pending(self) -> int:
+        """Packets that were put and are not handled yet."""
+        return len(self.waiting) + self.in_hand
+
+    def put(self, time: float, packet: bytes) -> bool:
+        """Add a packet with its time, in seconds since the epoch. False when there is no room, or the feed has ended.
+
+        Raises `ValueError` for what is longer than any packet, 262,144 bytes.
+        """
+        if len(packet) > _LONGEST_PACKET:
+            raise ValueError(f"{len(packet):,} bytes are no packet")
+        self.received += 1
+        if self.ended or self._bytes + len(packet) > self._limit:
+            self.dropped += 1
+            return False
+        self._bytes += len(packet)
+        self.waiting.append((time, packet))
+        self.on_change()
+        return True
+
+    def take(self) -> tuple[float, bytes]:
+        """The packet that waits for longest; for who reads the feed. Raises `IndexError` when there is none."""
+        time, packet = self.waiting.popleft()
+        self._bytes -= len(packet)
+        return time, packet
+
+    def end(self) -> None:
+        """No more comes. `Engine.run` returns when what there is was handled."""
+        self.ended = True
+        self.on_change()
+
+
+Source = Capture | Captures | Replay | Pipe | Live | Script | Feed
 """Everything that `Engine.run` reads."""
+
+
+def has_wall_time(source: Source) -> bool:
+    """Whether stream time is the wall clock's while it is read, and not that of its packets."""
+    return isinstance(source, Live | Feed)
 
 
 def name_of(source: Source) -> str:
@@ -111,6 +181,8 @@ def name_of(source: Source) -> str:
         return str(source.path)
     if isinstance(source, Live):
         return source.interface
+    if isinstance(source, Feed):
+        return source.name
     if isinstance(source, Pipe):
         return "standard input" if source.descriptor == STANDARD_INPUT else f"descriptor {source.descriptor}"
     return ", ".join(map(str, source.paths))
@@ -121,6 +193,10 @@ def _paths(paths: str | Path | Iterable[str | Path]) -> tuple[str | Path, ...]:
     if not found:
         raise ConfigError("paths must name at least one capture")
     return found
+
+
+def _nothing() -> None:
+    """What is called while nobody reads a feed."""
 
 
 def _check_count(name: str, value: object) -> None:

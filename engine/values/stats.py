@@ -71,9 +71,9 @@ class SourceStats:
     skipped: int = 0
     """Files that were passed over, as they are no captures or can't be read."""
     received: int = 0
-    """Live packets that the kernel had for us; of these,"""
+    """Packets that the kernel, or the program, had for us; of these,"""
     dropped: int = 0
-    """the kernel dropped so many for want of room in the ring."""
+    """so many found no room in the ring, or the feed."""
 
 
 @dataclass(frozen=True, slots=True)
