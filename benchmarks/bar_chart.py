@@ -20,6 +20,7 @@ from engine.cli.drawing import (
     Scale,
     document,
     head,
+    legend,
     number,
     scale_for,
     text_at,
@@ -86,23 +87,13 @@ def _body(chart: Chart, bars: Sequence[Bar]) -> tuple[list[str], float]:
     right = WIDTH - MARGIN - max(text_width(number(bar.value), TEXT) for bar in bars) - 10
     scale = scale_for([each for bar in bars for each in (bar.value, bar.low, bar.high)], left, right)
     heading, top = head(chart.title, chart.subtitle)
-    legend = _legend(chart.groups[0].bars, left, top) if any(bar.label for bar in bars) else []
-    top += 40 if legend else 24
+    labelled = any(bar.label for bar in bars)
+    names = legend([bar.label for bar in chart.groups[0].bars], left, top) if labelled else []
+    top += 40 if labelled else 24
     drawn, bottom = _groups(chart.groups, scale, top)
     axis = f"{chart.axis}, logarithmic scale" if scale.logarithmic else chart.axis
     grid = _grid(scale, axis, top - 10, bottom)
-    return [*heading, *legend, *grid, *drawn], bottom + 66
-
-
-def _legend(bars: Sequence[Bar], left: float, top: float) -> list[str]:
-    lines = []
-    for at, bar in enumerate(bars):
-        lines.append(
-            f'<rect class="bar{at % COLOURS}" x="{left:.1f}" y="{top + 9:.1f}" width="14" height="14" rx="2"/>'
-        )
-        lines.append(text_at(left + 20, top + 21, bar.label, TEXT))
-        left += 20 + text_width(bar.label, TEXT) + 26
-    return lines
+    return [*heading, *names, *grid, *drawn], bottom + 66
 
 
 def _grid(scale: Scale, axis: str, top: float, bottom: float) -> Iterator[str]:

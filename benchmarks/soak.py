@@ -12,9 +12,9 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.harness import Benchmark, Column, Options, Report, Spread, ratio
-from benchmarks.line_chart import Lines, Panel, svg
 from benchmarks.soak_load import SOURCE_BYTES, Outcome, Sample, soak
 from benchmarks.table import number
+from engine.cli.line_chart import LineChart, Panel, svg
 
 QUARTERS = ("first quarter", "second", "third", "last")
 COLUMNS = tuple(Column(name, name) for name in QUARTERS)
@@ -151,14 +151,14 @@ def _notes(outcome: Outcome) -> tuple[str, ...]:
 
 def _chart(samples: Sequence[Sample], seconds: float) -> str:
     panels = (
-        Panel("memory, MiB", [each.rss / 2**20 for each in samples]),
-        Panel("threads", [each.threads for each in samples]),
-        Panel("descriptors", [each.descriptors for each in samples]),
-        Panel("loop lag at p99, ms", [each.lag * 1e3 for each in samples]),
+        Panel("memory, MiB", [[each.rss / 2**20 for each in samples]]),
+        Panel("threads", [[each.threads for each in samples]]),
+        Panel("descriptors", [[each.descriptors for each in samples]]),
+        Panel("loop lag at p99, ms", [[each.lag * 1e3 for each in samples]]),
     )
     shown = f"{number(seconds / 60)} minutes" if seconds > 60 else f"{number(seconds)} seconds"
     return svg(
-        Lines(
+        LineChart(
             f"{shown} of a mixed load",
             "Quick, slow, late and failing tasks, copies, appends, messages, captures, a script that comes and goes. "
             f"A rest after {_WARM_PART:.0%} of the time.",

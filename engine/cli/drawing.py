@@ -24,6 +24,7 @@ text { font-family: system-ui, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans
 .grid { stroke: #d1d9e0; stroke-width: 1; }
 .whisker { stroke: #1f2328; stroke-width: 1.5; }
 .line { fill: none; stroke: #0072b2; stroke-width: 1.8; stroke-linejoin: round; }
+.line0 { stroke: #56b4e9; } .line1 { stroke: #0072b2; } .line2 { stroke: #d55e00; } .line3 { stroke: #009e73; }
 .bar0 { fill: #56b4e9; } .bar1 { fill: #0072b2; } .bar2 { fill: #d55e00; } .bar3 { fill: #009e73; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3; }
@@ -130,6 +131,18 @@ def head(title: str, subtitle: str) -> tuple[list[str], float]:
             lines.append(text_at(MARGIN, at - size * 0.3, line, size, style))
         at += 4
     return lines, at
+
+
+def legend(names: Sequence[str], left: float, top: float) -> list[str]:
+    """What the colours stand for, in one row of 36 pixels."""
+    lines = []
+    for at, name in enumerate(names):
+        lines.append(
+            f'<rect class="bar{at % COLOURS}" x="{left:.1f}" y="{top + 9:.1f}" width="14" height="14" rx="2"/>'
+        )
+        lines.append(text_at(left + 20, top + 21, name, TEXT))
+        left += 20 + text_width(name, TEXT) + 26
+    return lines
 
 
 def text_at(x: float, y: float, text: str, size: int, style: str = "") -> str:

@@ -7,16 +7,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.line_chart import Lines, Panel, svg
+from engine.cli.line_chart import LineChart, Panel, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 _GLYPH = 0.55  # of the font size: an average letter
 
 
-def _lines(*values: list[float]) -> Lines:
+def _lines(*values: list[float]) -> LineChart:
     times = [float(at) for at in range(1, len(values[0]) + 1)]
-    return Lines(
-        "A <title>", "A subtitle.", "seconds", times, [Panel(f"panel {at}", row) for at, row in enumerate(values)]
+    return LineChart(
+        "A <title>", "A subtitle.", "seconds", times, [Panel(f"panel {at}", [row]) for at, row in enumerate(values)]
     )
 
 
@@ -57,6 +57,26 @@ def test_panels_are_titled_and_told_in_words() -> None:
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one panel"):
-        svg(Lines("", "", "", [1.0], []))
+        svg(LineChart("", "", "", [1.0], []))
     with pytest.raises(ValueError, match="zip"):
-        svg(Lines("", "", "", [1.0], [Panel("", [1.0, 2.0])]))
+        svg(LineChart("", "", "", [1.0], [Panel("", [1.0, 2.0])]))
+    with pytest.raises(ValueError, match="with a line"):
+        svg(LineChart("", "", "", [1.0], [Panel("", [])]))
+
+
+def _several(logarithmic: bool = False) -> ElementTree.Element:
+    panels = [Panel("lost", [[1.0, 2.0, 4.0], [0.0, 0.0, 900.0]], logarithmic)]
+    return ElementTree.fromstring(svg(LineChart("Title", "", "rate", [0.0, 5.0, 10.0], panels, ["one", "other"])))
+
+
+def test_several_lines_have_colours_a_legend_and_a_mark_for_each_value() -> None:
+    root = _several()
+    assert [each.attrib["class"] for each in root.iter(f"{SVG}path")] == ["line line0", "line line1"]
+    assert {"one", "other"} <= {each.text for each in root.iter(f"{SVG}text")}
+    assert len(list(root.iter(f"{SVG}circle"))) == 6
+    assert "lost, other: 0 at first, 900 at last" in (root.findtext(f"{SVG}desc") or "")
+
+
+def test_a_scale_may_be_logarithmic_and_says_so() -> None:
+    assert "lost, logarithmic scale" in {each.text for each in _several(logarithmic=True).iter(f"{SVG}text")}
+    assert "lost" in {each.text for each in _several().iter(f"{SVG}text")}
