@@ -51,6 +51,17 @@ def test_each_minute_is_there_once() -> None:
     assert len(found.times) == 7
 
 
+def test_an_outbreak_is_caught_by_the_hashes_of_files() -> None:
+    outbreak = scenario("outbreak")
+    free, caught = (outbreak.simulate(hashed=hashed, seed=1, minutes=15.0) for hashed in (False, True))
+    assert free.infected[-1] > 50
+    assert free.isolated[-1] == 0
+    assert caught.infected[-1] < 25
+    assert caught.isolated[-1] >= caught.infected[-1]
+    assert caught.infected[-1] == caught.infected[-18], "nobody gets it any more"
+    assert caught.files > 300
+
+
 def test_theory() -> None:
     theory = scenario("sizing").jobs_in_theory
     assert theory(0.5, 1.0, 1) == pytest.approx(1.0)  # M/M/1: load / (1 - load)
@@ -60,8 +71,9 @@ def test_theory() -> None:
 @pytest.mark.parametrize(
     ("words", "plots"),
     [
-        (["loss.py", "--seconds", "0.2", "--plots", "."], ["loss.svg", "late.svg"]),
+        (["loss.py", "--seconds", "0.2", "--plot", "loss.svg"], ["loss.svg"]),
         (["sizing.py", "--hours", "0.1", "--plot", "queue.svg"], ["queue.svg"]),
+        (["outbreak.py", "--minutes", "1", "--plot", "outbreak.svg"], ["outbreak.svg"]),
     ],
 )
 def test_the_commands_print_and_draw(tmp_path: Path, words: list[str], plots: list[str]) -> None:

@@ -105,12 +105,15 @@ def _panel(panel: Panel, chart: LineChart, left: float, right: float, top: float
     yield text_at((start + right) / 2, lower + 42, chart.axis, TEXT, 'class="quiet" text-anchor="middle"')
     for at, line in enumerate(panel.lines):
         # A line alone has the colour that stands out best.
-        yield from _line(chart.along, line, along, high, at % COLOURS if chart.names else 1)
+        # Of lines on top of each other, those below are wider.
+        colour, below = at % COLOURS if chart.names else 1, len(panel.lines) - 1 - at
+        points = [(along.place(x), high.place(value)) for x, value in zip(chart.along, line, strict=True)]
+        yield from _line(points, colour, below)
 
 
-def _line(places: Sequence[float], values: Sequence[float], along: Scale, high: Scale, colour: int) -> Iterator[str]:
-    points = [(along.place(at), high.place(value)) for at, value in zip(places, values, strict=True)]
-    yield f'<path class="line line{colour}" d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>'
+def _line(points: Sequence[tuple[float, float]], colour: int, below: int) -> Iterator[str]:
+    wide = f' style="stroke-width: {1.8 + 2 * below:.1f}"' if below else ""
+    yield f'<path class="line line{colour}"{wide} d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>'
     if len(points) <= _DOTTED:
         for x, y in points:
-            yield f'<circle class="bar{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
+            yield f'<circle class="bar{colour}" cx="{x:.1f}" cy="{y:.1f}" r="{3.5 + 1.5 * below:.1f}"/>'

@@ -56,10 +56,10 @@ def test_panels_are_titled_and_told_in_words() -> None:
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one panel"):
+    with pytest.raises(ValueError, match="at least one panel with a line"):
         svg(LineChart("", "", "", [1.0], []))
     with pytest.raises(ValueError, match="zip"):
-        svg(LineChart("", "", "", [1.0], [Panel("", [1.0, 2.0])]))
+        svg(LineChart("", "", "", [1.0], [Panel("", [[1.0, 2.0]])]))
     with pytest.raises(ValueError, match="with a line"):
         svg(LineChart("", "", "", [1.0], [Panel("", [])]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from engine import Config, ConfigError, Engine, ScriptLoadError
 from engine.simulation import Simulation
+from engine.simulation.transfers import _COMMON, _EXCHANGE
 from tests.scripts import Collector, on_event, plugin, write
 from tests.simulation.rig import simulate, simulation
 
@@ -225,3 +227,19 @@ def test_a_ring_that_is_full_loses_what_comes_while_the_loop_is_held(tmp_path: P
     assert events.handled == pytest.approx(510, abs=3)
     assert events.dropped == events.received - events.handled
     assert result.ok
+
+
+def test_every_function_is_in_the_table_and_the_other_way_round() -> None:
+    root = Path(__file__).parents[2]
+    made = set(re.findall(r"function sim\.(\w+)", (root / "lua_api" / "sim.lua").read_text(encoding="utf-8")))
+    section = (root / "engine" / "README.md").read_text(encoding="utf-8").partition("## Simulations")[2]
+    told = {name for line in section.splitlines() if line.startswith("| `T.sim.")
+            for name in re.findall(r"`T\.sim\.(\w+)", line.split("|")[1])}  # fmt: skip
+    assert told == made
+
+
+def test_every_field_of_transfers_is_in_the_table() -> None:
+    section = (Path(__file__).parents[2] / "engine" / "README.md").read_text(encoding="utf-8").partition("| field |")[2]
+    told = {name for line in section.splitlines() if line.startswith("| `")
+            for name in re.findall(r"`(\w+)`", line.split("|")[1])}  # fmt: skip
+    assert told >= _COMMON | _EXCHANGE | {"protocol", "sends", "exchanges"}
