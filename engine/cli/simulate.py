@@ -49,6 +49,12 @@ def simulate(
     records: Annotated[
         Path | None, typer.Option("--records", metavar="OUT.jsonl", help="Write every record here, one JSON a line.")
     ] = None,
+    db: Annotated[
+        Path | None, typer.Option("--db", metavar="FILE", help="Store windows and records here, for offpath query.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="DIR", help="Write windows and records as Parquet files here.")
+    ] = None,
     args: Annotated[str, typer.Option("--args", metavar="TEXT", help="What scripts see as T.args.")] = "",
     settings: Annotated[
         list[str] | None,
@@ -70,14 +76,16 @@ def simulate(
                 130  stopped by Ctrl-C
     """
     check_files(scripts, [], records)
+    check_files(scripts, [], db)
     if until is not None and not math.isfinite(until):
         refuse(f"--until must be a number of seconds, not {until}")
-    if explore is not None and records is not None:
-        refuse("--records goes with one run: repeat the seed that broke with it")
+    for option, path in (("--records", records), ("--db", db), ("--parquet", parquet)):
+        if explore is not None and path is not None:
+            refuse(f"{option} goes with one run: repeat the seed that broke with it")
 
     from engine import EngineError
 
-    plan = _Plan(tuple(scripts), until, workers, latency, args, tuple(settings or ()), records, verbose)
+    plan = _Plan(tuple(scripts), until, workers, latency, args, tuple(settings or ()), records, db, parquet, verbose)
     try:
         code = _run_once(plan, seed) if explore is None else _explore(plan, seed, explore)
     except EngineError as exc:
@@ -98,6 +106,8 @@ class _Plan:
     args: str
     settings: tuple[str, ...]
     records: Path | None
+    db: Path | None
+    parquet: Path | None
     verbosity: int
 
     def simulation(self, seed: int, **more: Any) -> Simulation:
@@ -122,19 +132,19 @@ class _Plan:
 
 def _run_once(plan: _Plan, seed: int) -> int:
     from engine import ScriptLoadError
+    from engine.cli.outputs import close_now, identity, open_sinks
     from engine.cli.summary import duration, summary_lines
     from engine.cli.terminal import Display
-    from engine.sinks.jsonl import JsonLinesSink
 
-    sinks = [] if plan.records is None else [JsonLinesSink(plan.records)]
+    source = f"{identity(None, plan.scripts)}, seed {seed}"
+    sinks = open_sinks(records=plan.records, db=plan.db, parquet=plan.parquet, source=source)
     try:
         with Display("simulation", None, verbosity=plan.verbosity):
             result = plan.simulation(seed, sinks=sinks).run()
     except ScriptLoadError:
         return _REFUSED  # the log said what is wrong with it
     finally:
-        for sink in sinks:
-            sink.close_now()
+        close_now(sinks)
     lost = f", {result.dropped:,} events lost by the scenario" if result.dropped else ""
     typer.echo(f"seed {seed}: {duration(result.seconds)} of virtual time{lost}")
     for line in summary_lines(result.stats, result.seconds, virtual=True):

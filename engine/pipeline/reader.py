@@ -84,7 +84,7 @@ class CaptureReader:
     def _pace(self, source: Source) -> Pace | None:
         if isinstance(source, Replay):
             return Pace(source.speed)
-        return Pace(1.0) if isinstance(source, Script) and self._world.paces_scripts else None
+        return Pace(1.0) if isinstance(source, Script) and self._world.simulated else None
 
     def _wants_frames(self) -> bool:
         """For packet hooks and the store. Any frontend hook may ask for a flow counter, which begins at a packet."""

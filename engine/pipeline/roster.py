@@ -172,6 +172,8 @@ class Roster:
         plugin.on_slow = self._slow_hook
         plugin.on_error = self._on_error
         self._world.admit(plugin)
+        if plugin.block.name == "simulation" and not self._world.simulated:
+            self._log.write(plugin.script, "WARN", "its simulation block does nothing here: offpath simulate runs it")
         answer = plugin.onload(self._now())
         plugin.flush_counters()
         plugin.queue = self._make_queue(plugin, file)  # after onload, which may give async_onload its upvalues

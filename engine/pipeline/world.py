@@ -35,7 +35,7 @@ class World:
     """Hears of each plugin before its onload."""
     ids: Iterator[int] = _ids
     """Numbers for `T.contextid`."""
-    paces_scripts: bool = False
-    """Whether packets that a script makes come when the loop's clock says so, not as fast as they are read."""
+    simulated: bool = False
+    """Whether time is virtual: packets that a script makes come when the clock says so, and `simulation` blocks run."""
     ramfs_alias: str | None = None
     """What records call the folder of extracted files, where it is a fresh one; None for its name."""

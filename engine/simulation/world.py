@@ -66,7 +66,7 @@ class SimulatedWorld:
             functions=self._for_plugin,
             admit=self._admit,
             ids=itertools.count(1),
-            paces_scripts=True,
+            simulated=True,
             ramfs_alias="ramfs",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,9 @@ def test_prints_of_scripts_are_shown_but_not_when_exploring(tmp_path: Path) -> N
         (["a.lua", "--workers", "0"], "workers must be"),
         (["a.lua", "--set", "x"], "--set 'x': write it as PATH=VALUE"),
         (["a.lua", "--explore", "2", "--records", "r.jsonl"], "--records goes with one run"),
+        (["a.lua", "--explore", "2", "--db", "x.db"], "--db goes with one run"),
+        (["a.lua", "--explore", "2", "--parquet", "p"], "--parquet goes with one run"),
+        (["a.lua", "--db", "a.lua"], "a.lua: records would overwrite what is to be read"),
         (["a.lua", "--records", "a.lua"], "a.lua: records would overwrite what is to be read"),
         (["bad.lua"], "bad.lua"),
     ],
@@ -108,3 +112,42 @@ def test_refuses_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_windows_and_records_can_be_asked_for_afterwards(tmp_path: Path) -> None:
+    count = (
+        "countergroup = { control = { guid = '{7E2C1D14-3B52-4E0B-9B6E-5D0F3A6C2B11}', name = 'Ticks', "
+        "description = '', bucketsize = 60 }, meters = { { 0, T.K.vartype.COUNTER, 5, 0, 'Ticks', '' } } },"
+    )
+    tick = "engine:update_counter('{7E2C1D14-3B52-4E0B-9B6E-5D0F3A6C2B11}', 'all', 0, 1)"
+    script = write(tmp_path, simulation(f"T.sim.every(1, function(engine) {tick} end)", rest=count), "a.lua")
+    db, folder = tmp_path / "x.db", tmp_path / "parquet"
+    for _ in range(2):  # the same run is stored once
+        result = run(script, "--until", "600", "--db", db, "--parquet", folder)
+        assert (result.exit_code, result.stderr) == (0, "")
+    asked = CliRunner().invoke(app, ["query", str(db), "series", "Ticks", "all", "--format", "csv"])
+    values = [float(line.split(",")[-1]) for line in asked.stdout.splitlines()[1:]]
+    assert sum(values) in {600, 599}
+    assert list(folder.glob("counters-*.parquet"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_what_never_ends_ends_by_ctrl_c(tmp_path: Path) -> None:
+    script = write(tmp_path, simulation("T.sim.every(1, function() print('tick') end)"), "a.lua")
+    command = [sys.executable, "-u", "-c", CODE, "simulate", str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "tick\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_offpath_run_says_that_it_runs_no_simulation(tmp_path: Path) -> None:
+    script = write(tmp_path, SOURCE, "a.lua")
+    capture = tmp_path / "x.pcap"
+    CliRunner().invoke(app, ["synth", str(capture), "--files", "1"])
+    command = [sys.executable, "-c", CODE, "run", str(script), "--capture", str(capture)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stderr
+    assert "its simulation block does nothing here: offpath simulate runs it" in told
