@@ -172,7 +172,7 @@ async def _run_engine(room: Room, counters: int, files: bool, records: bool) -> 
     async with Engine(scripts, config=Config(slow_hook_seconds=60.0)) as engine:
         for error in engine.load_errors:
             raise BenchmarkError(str(error))
-        counted = engine.subscribe("counter")
+        counted = engine.subscribe("counter", limit=_RECORDS)
         taken = engine.subscribe(*kinds, limit=_RECORDS) if kinds else None
         began = time.perf_counter()
         await engine.run(Capture(room.many.path))
