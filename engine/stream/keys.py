@@ -15,6 +15,9 @@ TOTALS_ROW = 0
 _SHARDS = 1_024
 """A dict of a million keys takes 80 ms when it grows or is freed; so many shards do so one after the other."""
 
+_FREED = 2_048
+"""Keys that are freed in one go, which takes 0.1 ms."""
+
 _BLOCK = 64
 """Keys in a tuple. The collector looks at each tuple once, at 700 of them in one go."""
 
@@ -27,15 +30,15 @@ class Trash:
 
     def put(self, shards: Sequence[dict[str, int]], blocks: Sequence[tuple[str, ...]]) -> None:
         """Leave rows here; called by `KeyRows` when it is collected."""
-        self._waiting.extend(shards)
+        self._waiting.extend(filter(None, shards))  # most are empty in a small window
         self._waiting.extend(blocks)
 
     def empty_some(self) -> bool:
-        """Free a shard, or some thousand keys. False when there is nothing left."""
-        if not self._waiting:
-            return False
-        self._waiting.popleft()
-        return True
+        """Free some thousand keys. False when there is nothing left."""
+        freed = 0
+        while self._waiting and freed < _FREED:
+            freed += len(self._waiting.popleft())
+        return freed > 0
 
 
 class KeyRows:
