@@ -13,6 +13,7 @@ SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "pcap" / "trisul-16minu
 """A real mix of traffic, where it is there."""
 
 _HEAD, _RECORD = 24, struct.Struct("<IIII")
+_SECOND = 1_000_000
 _MAGIC = 0xA1B2C3D4  # of a pcap file with microseconds, little-endian
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _SECOND_BYTES = {_IPV4: (27, 31), _IPV6: (23, 39)}  # of source and destination address, in an Ethernet frame
@@ -29,45 +30,59 @@ class Traffic:
 
 
 def make_traffic(folder: Path, packets: int) -> Traffic:
-    """Write a capture of at least so many packets into a folder."""
+    """Write a capture of at least so many packets into a folder.
+
+    Copies lie side by side, as the connections of a busy link do: each begins a little after the one before, so that as
+    many run at a time in the middle of the capture as there are copies, and its seconds are full of packets.
+    """
     sample, name = SAMPLE, SAMPLE.name
     if not sample.exists():
         sample, name = folder / "sample.pcap", "`offpath synth`"
         synthesize(sample, files=200, seed=1)
-    data = bytearray(sample.read_bytes())
+    data = sample.read_bytes()
     records = list(_records(data))
-    first, last = records[0].seconds, max(each.seconds for each in records)
-    path, repeats = folder / "traffic.pcap", -(-packets // len(records))
-    addresses = [at for each in records for at in each.addresses]
+    first, last = records[0].time, max(each.time for each in records)
+    copies = -(-packets // len(records))
+    shift = (last - first) // copies + 1
+    order = sorted(
+        (each.time + copy * shift, copy, number) for copy in range(copies) for number, each in enumerate(records)
+    )
+    path = folder / "traffic.pcap"
     with path.open("wb") as file:
         file.write(data[:_HEAD])
-        for repeat in range(repeats):
-            for each in records:
-                struct.pack_into("<I", data, each.at, each.seconds + repeat * (last - first + 1))
-            for at in addresses:
-                data[at] ^= (
-                    (repeat ^ (repeat - 1)) & 0xFF if repeat else 0
-                )  # each of 256 repeats has a pattern of its own
-            file.write(data[_HEAD:])
-    return Traffic(path, repeats * len(records), f"{name}, {repeats} times with other addresses")
+        for time, copy, number in order:
+            file.write(_copied(data, records[number], copy, time))
+    return Traffic(path, len(order), f"{name}, {copies} copies side by side with addresses of their own")
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    at: int
-    seconds: int
+    time: int
+    """In microseconds."""
+    start: int
+    end: int
     addresses: tuple[int, ...]
-    """Where the bytes are that are changed."""
+    """Where the second bytes of addresses are, from the start of the record."""
 
 
-def _records(data: bytearray) -> Iterator[_Record]:
+def _records(data: bytes) -> Iterator[_Record]:
     if struct.unpack_from("<I", data)[0] != _MAGIC:
         raise ValueError("traffic is made of little-endian pcap files with microseconds only")
     at = _HEAD
     while at < len(data):
-        seconds, _, captured, _ = _RECORD.unpack_from(data, at)
+        seconds, micros, captured, _ = _RECORD.unpack_from(data, at)
         frame = at + _RECORD.size
         ethertype = int.from_bytes(data[frame + 12 : frame + 14], "big")
-        places = _SECOND_BYTES.get(ethertype, ())
-        yield _Record(at, seconds, tuple(frame + place for place in places if place < captured))
+        places = tuple(_RECORD.size + place for place in _SECOND_BYTES.get(ethertype, ()) if place + 1 < captured)
+        yield _Record(seconds * _SECOND + micros, at, frame + captured, places)
         at = frame + captured
+
+
+def _copied(data: bytes, record: _Record, copy: int, time: int) -> bytes:
+    """A record with the time and the addresses that it has in a copy; all other bytes are as they were."""
+    copied = bytearray(data[record.start : record.end])
+    struct.pack_into("<II", copied, 0, *divmod(time, _SECOND))
+    for at in record.addresses:
+        copied[at] ^= copy & 0xFF
+        copied[at + 1] ^= copy >> 8
+    return bytes(copied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_who_is_not_there_has_a_row_that_says_how_to_get_it(monkeypatch: pytest.
     assert "tshark, Lua tap (apt-get install tshark)" in "\n".join(report_lines(report))
 
 
-def test_each_repeat_has_flows_of_its_own(tmp_path: Path) -> None:
+def test_each_copy_has_flows_of_its_own_and_times_ascend(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     one = make_traffic(tmp_path / "one", 1)
     three = make_traffic(tmp_path, one.packets * 3)
@@ -60,6 +61,18 @@ def test_each_repeat_has_flows_of_its_own(tmp_path: Path) -> None:
     assert all_of_it.stats.packets == three.packets
     assert all_of_it.stats.flows == 3 * first.stats.flows
     assert all_of_it.stats.malformed == 0
+    times, before = _times(three.path), _times(one.path)
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 2 * (max(before) - min(before))
+
+
+def _times(path: Path) -> list[int]:
+    data, at, times = path.read_bytes(), 24, []
+    while at < len(data):
+        seconds, micros, captured, _ = struct.unpack_from("<IIII", data, at)
+        times.append(seconds * 1_000_000 + micros)
+        at += 16 + captured
+    return times
 
 
 def test_a_counter_that_misses_packets_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

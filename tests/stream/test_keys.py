@@ -1,4 +1,4 @@
-"""What is freed of a window that is over: a bounded part at a time, and all of a small one at once."""
+"""Rows of keys, and what is freed of them: a bounded part at a time, and all of a small window at once."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ def test_a_large_one_takes_steps_of_some_thousand_keys() -> None:
     assert left[-1] == 0
     assert 20 < len(left) < 150
     assert max(steps) < 4_096
+
+
+def test_rows_stay_the_same_when_keys_are_spread() -> None:
+    rows = KeyRows(100_000, Trash())
+    few = [f"key {number}" for number in range(3_000)]
+    many = [f"key {number}" for number in range(10_000)]
+    before = rows.rows_of(few)
+    after = rows.rows_of(many)
+    assert after[: len(few)] == before
+    assert [rows.find(key) for key in many] == after == list(range(1, len(many) + 1))
+    assert rows.rows_of(few) == before
