@@ -13,7 +13,7 @@ local cast, ffi_string = ffi.cast, ffi.string
 
 local M = {}
 
-local LENGTHS, BYTES = ffi.typeof("const uint32_t *"), ffi.typeof("const char *")
+local LENGTHS, BYTES, LENGTH = ffi.typeof("const uint32_t *"), ffi.typeof("const char *"), ffi.typeof("const int32_t *")
 
 -- `block` is the event_monitor. `end_batch()` puts what was gathered into the outbox: whether there is nothing in it.
 function M.start(context, block, end_batch)
@@ -40,8 +40,20 @@ function M.start(context, block, end_batch)
     end
   end
 
-  local function run(time, of_topic, body)
-    context.time, topic, at, offset = time, of_topic, 0, 0
+  -- After a letter, the length of the list and of each string are 4 bytes each.
+  local function from_strings()
+    local engine, time, onevent = context.engine, context.time, block.onevent
+    while at < count do
+      local from = offset + 5
+      local length = cast(LENGTH, memory + offset + 1)[0]
+      offset, at = from + length, at + 1
+      if offset > size then error("a list of events goes past its end", 0) end
+      onevent(engine, time, topic, ffi_string(memory + from, length))
+    end
+  end
+
+  local function run(time, of_topic, body, first)
+    context.time, topic, at, offset = time, of_topic, 0, first or 0
     local failed, failures = nil, 0
     while at < count do
       local ok, raised = xpcall(body, failure.handler)
@@ -92,6 +104,12 @@ function M.start(context, block, end_batch)
     if not list then return refused end
     events, count = list, how_many
     return run(time, of_topic, from_list)
+  end
+
+  -- Byte strings as Python's `marshal` writes a list of them, in its version 2.
+  function ways.strings(time, of_topic, how_many, list)
+    held_bytes, memory, size, count = list, cast(BYTES, list), #list, how_many
+    return run(time, of_topic, from_strings, 5)
   end
 
   -- Byte strings end to end from the byte `first` on, and the length of each as a 32-bit number.

@@ -285,7 +285,7 @@ function M.start(settings)
   -- The ways of giving events to onevent (events.lua): all of them, and the one that any values can go.
   function host_end.event_ways()
     ways = ways or events.start(context, block, end_batch)
-    return ways.one, ways.one_written, ways.written, ways.packed
+    return ways.one, ways.one_written, ways.written, ways.strings, ways.packed
   end
 
   function host_end.events(...)

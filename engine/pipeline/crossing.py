@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import marshal
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 Event = Mapping[str, Any] | bytes | str
 """What can be emitted: a mapping becomes a Lua table, bytes and text a string."""
@@ -14,7 +14,8 @@ Event = Mapping[str, Any] | bytes | str
 FORMAT = 4
 """Of marshal, which later versions of Python write, too."""
 
-_LENGTH = 1 << 32  # bytes of a batch, and of an event in it, are fewer
+_WITHOUT_REFERENCES = 2
+"""Likewise, where nothing is said twice by reference: half the time for many byte strings."""
 
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes, bytearray, memoryview))
 
@@ -38,33 +39,35 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A batch as one call takes it: `data` from the byte `first` on are byte strings end to end, or plain values."""
+    """A batch as one call takes it."""
 
+    way: Literal["events_written", "events_strings", "events_packed"]
+    """What `data` is: plain values or byte strings as `marshal` writes a list of them, or byte strings end to end."""
     count: int
     data: bytes
-    lengths: bytes | None = None
-    """32-bit numbers, one for each byte string; None for values as `marshal` writes them."""
+    lengths: bytes = b""
+    """Of byte strings end to end: 32-bit numbers, one for each."""
     first: int = 0
+    """Where the first of these begins."""
 
 
 def cross_packed(packed: Packed, at: int, count: int, first: int) -> Crossing:
     """So many of packed events, from the one at a place on, which begins at the byte `first`."""
     lengths = packed.lengths[at : at + count]
-    return Crossing(len(lengths), packed.data, array("I", lengths).tobytes(), first)
+    return Crossing("events_packed", len(lengths), packed.data, array("I", lengths).tobytes(), first)
 
 
 def cross(events: Sequence[Event]) -> Crossing | None:
     """A batch in one piece; None when something is in it that only the slow way can cross, or refuse by its name."""
-    kinds = set(map(type, events))
-    if kinds == {bytes} or kinds == {str}:
-        texts: Iterable[Any] = events if bytes in kinds else [str(event).encode() for event in events]
-        texts = list(texts)
-        data = b"".join(texts)
-        if len(data) < _LENGTH:
-            return Crossing(len(texts), data, array("I", map(len, texts)).tobytes())
-        return None
+    listed: list[Any] = events if type(events) is list else list(events)
+    kinds = list(map(type, listed))
+    if kinds.count(str) == len(kinds):
+        listed = [event.encode() for event in listed]
+        kinds = [bytes]
     try:
-        return Crossing(len(events), marshal.dumps(events if type(events) is list else list(events), FORMAT))
+        if kinds.count(bytes) == len(kinds):
+            return Crossing("events_strings", len(listed), marshal.dumps(listed, _WITHOUT_REFERENCES))
+        return Crossing("events_written", len(listed), marshal.dumps(listed, FORMAT))
     except (ValueError, OverflowError, MemoryError):
         return None
 

@@ -67,12 +67,13 @@ class EventDoor:
         name, listeners = self._by_topic.get(topic) or self._listeners(topic)
         left, failed = [], 0
         for plugin in listeners:
-            answer = plugin.events(way, self._now(), name, 1, crossing)
+            answer = plugin.event(way, self._now(), name, crossing)
+            if answer is True:
+                continue
             if answer is None:
                 return self.handle(topic, (event,))
-            if answer[0]:
-                left.append(plugin)
-                failed |= len(answer[1])
+            left.append(plugin)
+            failed |= answer
         self._arrived += 1
         self._failed += failed
         return left
@@ -121,12 +122,14 @@ class EventDoor:
     def _give(
         self, plugin: Plugin, now: float, topic: bytes, crossing: Crossing, events: Sequence[Event]
     ) -> tuple[bool, Sequence[int]] | None:
-        count, data = crossing.count, crossing.data
-        if crossing.lengths is not None:
-            return plugin.events("events_packed", now, topic, count, count, data, crossing.first, crossing.lengths)
-        answer = plugin.events("events_written", now, topic, count, count, data, False)
+        way, count, data = crossing.way, crossing.count, crossing.data
+        if way == "events_strings":
+            return plugin.events(way, now, topic, count, count, data)
+        if way == "events_packed":
+            return plugin.events(way, now, topic, count, count, data, crossing.first, crossing.lengths)
+        answer = plugin.events(way, now, topic, count, count, data, False)
         if answer is None and is_plain(events if type(events) is list else list(events)):
-            return plugin.events("events_written", now, topic, count, count, data, True)
+            return plugin.events(way, now, topic, count, count, data, True)
         return answer
 
     def _give_tables(

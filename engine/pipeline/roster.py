@@ -14,7 +14,8 @@ from engine.pipeline.logs import ScriptLog
 from engine.pipeline.world import World
 from engine.plugins.blocks import BlockType, Side
 from engine.plugins.loader import load_script, read_script
-from engine.plugins.plugin import Plugin, ScriptFile
+from engine.plugins.plugin import Plugin
+from engine.plugins.script import ScriptFile
 from engine.stream.groups import Groups, Registered, kind_of, types_of
 from engine.values.config import Config
 from engine.values.errors import EngineError, ScriptLoadError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import re2
 
 from engine.plugins.blocks import BlockType
-from engine.plugins.plugin import ScriptState
+from engine.plugins.script import ScriptState
 from engine.stream.groups import Groups
 from engine.values.errors import ScriptLoadError
 

@@ -11,7 +11,8 @@ from engine.plugins.attachment import attached_groups, attaches_by_title, titles
 from engine.plugins.blocks import BlockType, Side
 from engine.plugins.declared import read_group
 from engine.plugins.description import Description, describe
-from engine.plugins.plugin import Plugin, ScriptFile, ScriptState
+from engine.plugins.plugin import Plugin
+from engine.plugins.script import ScriptFile, ScriptState
 from engine.stream.groups import Groups
 from engine.values.errors import ScriptLoadError
 from engine.values.windows import CounterGroup, NamedGroup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,32 +12,17 @@ from engine.offload import Outcome, Queue, Status
 from engine.offload.task import WANTS_ERROR, WANTS_RESULT
 from engine.plugins.blocks import BLOCK_HOOKS, BlockType
 from engine.plugins.description import Description
+from engine.plugins.script import ScriptState, read_outbox
 from engine.values.errors import ScriptLoadError
 from engine.values.stats import HookStats, PluginStats
-from engine.vm.state import LuaError, LuaState, line_of, text
-from lua_api import WIDTH, Effect, install_plugin
+from engine.vm.state import LuaError, text
 
 _INPUT = ("step", "step_alert", "input_packets")
 
-_EVENT_WAYS = ("event", "event_written", "events_written", "events_packed")
+_EVENT_WAYS = ("event", "event_written", "events_written", "events_strings", "events_packed")
 
 FAILED = object()
 """What `Plugin.call` gives when the hook raised."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptFile:
-    """A script as read from disk, and where its `require` looks."""
-
-    path: str
-    name: str
-    source: bytes
-    roots: Sequence[str] = ()
-
-    @property
-    def directory(self) -> str:
-        """The folder of the script."""
-        return os.path.dirname(self.path) or "."  # noqa: PTH120
 
 
 @dataclass(slots=True)
@@ -47,63 +31,6 @@ class _HookCounts:
     errors: int = 0
     seconds: float = 0.0
     slowest: float = 0.0
-
-
-class ScriptState:
-    """A state in which a script's chunk has run, before it is known which block it serves."""
-
-    def __init__(
-        self,
-        script: ScriptFile,
-        settings: Mapping[str, Any],
-        log: Callable[[int, bytes], None],
-        functions: Mapping[str, Any] | None = None,
-    ) -> None:
-        """`functions` are those of the host beyond what all states get.
-
-        Raises `ScriptLoadError` when the chunk does not load; the state is closed then.
-        """
-        self.script = script
-        self.functions = functions or {}
-        self.state = LuaState()
-        self.lua: Any = install_plugin(self.state, settings, log, functions)
-        roots = self.state.table(list(script.roots))
-        try:
-            wrong = self.lua[b"load"](script.source, script.name.encode(), script.directory.encode(), roots)
-            if wrong is not None:
-                message = text(wrong[0])
-                raise ScriptLoadError(script.name, "load", message, line=line_of(message), traceback=text(wrong[1]))
-        except BaseException:
-            self.close()
-            raise
-
-    def describe(self) -> bytes:
-        """The table TrisulPlugin, as plugin.lua describes it."""
-        described: bytes = self.lua[b"describe"]()
-        return described
-
-    def groups(self, block: str, field_name: str) -> bytes:
-        """The GUIDs that a field of a block names, as JSON."""
-        named: bytes = self.lua[b"groups"](block.encode(), field_name.encode())
-        return named
-
-    def declared(self, block: str) -> bytes:
-        """What a block that declares a group says (declared.lua), as JSON."""
-        told: bytes = self.lua[b"declared"](block.encode())
-        return told
-
-    def errors(self) -> list[str]:
-        """What hooks and functions of the script raised since the last call."""
-        return [
-            f"{text(values[0])}: {text(values[1])}"
-            for code, values in read_outbox(self.lua[b"take"])
-            if code == Effect.ERROR
-        ]
-
-    def close(self) -> None:
-        """Drop the state."""
-        self.lua = None
-        self.state.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -238,6 +165,28 @@ class Plugin:
         if answer == 0:
             return True, ()
         return True, [each - 1 for each in (answer if isinstance(answer, tuple) else (answer,))]
+
+    def event(self, way: str, now: float, topic: bytes, event: bytes) -> int | None:
+        """Give one event to onevent; `way` is "event" for bytes and "event_written" for what `marshal` wrote.
+
+        True when nothing is in the outbox; otherwise how many raised, 0 or 1. None when it can't cross this way.
+        """
+        began = time.perf_counter()
+        try:
+            answer = self._functions[way](now, topic, event)
+        except LuaError as exc:
+            self.on_error(self, "onevent", str(exc), "")
+            answer = 1
+        if answer.__class__ is bytes:
+            return None
+        taken = time.perf_counter() - began
+        counts = self._counts.get("onevent")
+        if counts is None or taken > counts.slowest or taken > self.slow_seconds:
+            self._note("onevent", taken, 1)
+        else:
+            counts.calls += 1
+            counts.seconds += taken
+        return answer  # type: ignore[no-any-return]
 
     def ask(self, way: str, now: float, topic: bytes, *args: Any) -> tuple[Any, Any]:
         """Give an event to onevent and take its answer, in one of the ways "ask" and "ask_written" of plugin.lua."""
@@ -512,23 +461,6 @@ class Plugin:
             counts.slowest = taken / calls
         if taken > self.slow_seconds and hook not in BLOCK_HOOKS:
             self.on_slow(self, hook, taken)
-
-
-def read_outbox(take: Callable[[bool], Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """What `take` of plugin.lua gives at the end of a batch, effect by effect."""
-    values: list[Any] = []
-    taken = take(True)
-    while taken is not None:
-        if isinstance(taken, tuple):
-            values += taken
-        else:
-            values.append(taken)
-        taken = take(False)
-    at = 0
-    while at < len(values):
-        end = at + 1 + WIDTH[values[at]]
-        yield values[at], tuple(values[at + 1 : end])
-        at = end
 
 
 def _each_of_pack(outcome: Outcome) -> list[Any]:

@@ -160,6 +160,18 @@ async def test_packed_events_keep_their_order_and_their_bytes(tmp_path: Path, si
     assert collector.logged() == [event.hex() for event in events]
 
 
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 1_000])
+async def test_a_batch_of_byte_strings_keeps_its_order_and_its_bytes(tmp_path: Path, size: int) -> None:
+    events = [b"\xff\0" * (number % 300) + str(number).encode() for number in range(size)]
+    script = on_event("T.loginfo(T.util.bin2hex(event))")
+    collector = Collector()
+    async with Engine([write(tmp_path, script)], sinks=[collector]) as engine:
+        await engine.emit_batch("t", events)
+        await engine.emit_batch("t", [bytearray(event) for event in events])
+        assert engine.stats.events == EventStats(received=2 * size, handled=2 * size)
+    assert collector.logged() == [event.hex() for event in events] * 2
+
+
 @pytest.mark.parametrize(("data", "lengths"), [(b"abc", [1, 1]), (b"abc", [4, -1]), (b"", [1]), (b"a", [])])
 def test_packed_events_whose_lengths_are_wrong_are_refused(data: bytes, lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="packed events"):

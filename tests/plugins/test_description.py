@@ -6,7 +6,7 @@ import pytest
 
 from engine.plugins.blocks import NO_BLOCK
 from engine.plugins.description import Description, Identity, describe
-from engine.plugins.plugin import ScriptFile, ScriptState
+from engine.plugins.script import ScriptFile, ScriptState
 from engine.values.config import MAX_WORKERS
 from engine.values.errors import ScriptLoadError
 

@@ -9,7 +9,8 @@ import pytest
 
 from engine.plugins.filex import FilexVotes
 from engine.plugins.loader import load_script
-from engine.plugins.plugin import Plugin, ScriptFile
+from engine.plugins.plugin import Plugin
+from engine.plugins.script import ScriptFile
 from engine.stream.groups import Groups
 
 FLOW = b"06A:0A.00.00.02:p-4E20_C6.33.64.0A:p-0050"
