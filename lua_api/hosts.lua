@@ -6,7 +6,7 @@ local protocols = require "offpath.protocols"
 
 local cast, min = ffi.cast, math.min
 local bytes_ptr_t = ffi.typeof("const uint8_t *")
-local IPV4, IPV6 = protocols.IPV4, protocols.IPV6
+local IPV4, IPV6, ETHERNET, VLAN = protocols.IPV4, protocols.IPV6, protocols.ETHERNET, protocols.VLAN
 
 local M = {}
 
@@ -38,11 +38,11 @@ local function above_network(host, ports)
   end
 end
 
--- The last two bytes of these headers are an EtherType.
+-- The last two bytes of these headers are an EtherType. That of a tag is that of the frame, too.
 local function above_link(host, ports)
   return function(frame, last)
     local from = last.offset + last.length
-    if last.protocol ~= host or last.length < 2 then return nil end
+    if last.protocol ~= host and not (host == ETHERNET and last.protocol == VLAN) or last.length < 2 then return nil end
     if not ports[be16(cast(bytes_ptr_t, frame.address), from - 2)] then return nil end
     return from
   end
@@ -51,7 +51,7 @@ end
 local ABOVE = {
   [protocols.TCP] = above_transport, [protocols.UDP] = above_transport, [protocols.SCTP] = above_transport,
   [IPV4] = above_network, [IPV6] = above_network,
-  [protocols.ETHERNET] = above_link, [protocols.VLAN] = above_link, [protocols.SLL] = above_link,
+  [ETHERNET] = above_link, [VLAN] = above_link, [protocols.SLL] = above_link,
 }
 
 local function nowhere() return nil end

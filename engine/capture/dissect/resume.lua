@@ -4,13 +4,16 @@ local frame = require("offpath.frame")
 local protocols = require("offpath.protocols")
 local memory = require("capture.memory")
 local graph = require("capture.dissect.graph")
+local link = require("capture.dissect.link")
 
 local copy, max = ffi.copy, math.max
 local HEAD_BYTES, LAYER_BYTES = frame.HEAD_BYTES, frame.LAYER_BYTES
 
 -- Dissectors by the number of the protocol. IP is entered as a tunnel.
 local DISSECTORS = {
-  [protocols.ETHERNET] = graph.links[1], [protocols.VLAN] = graph.ethertypes[0x8100],
+  [protocols.ETHERNET] = link.ethernet, [protocols.LLC] = link.llc, [protocols.VLAN] = graph.ethertypes[0x8100],
+  [protocols.SLL] = graph.links[113], [protocols.SLL2] = graph.links[276], [protocols.LOOPBACK] = graph.links[0],
+  [protocols.PPP] = graph.links[9],
   [protocols.MPLS] = graph.ethertypes[0x8847], [protocols.PPPOE] = graph.ethertypes[0x8864],
   [protocols.ARP] = graph.ethertypes[0x0806], [protocols.IPV4] = graph.ip[4], [protocols.IPV6] = graph.ip[41],
   [protocols.ICMP] = graph.ip[1], [protocols.IGMP] = graph.ip[2], [protocols.TCP] = graph.ip[6],
