@@ -17,6 +17,7 @@ local events = require("offpath.events")
 local packetblock = require("offpath.packetblock")
 local protocols = require("offpath.protocols")
 local declared = require("offpath.declared")
+local garbage = require("offpath.garbage")
 local storage = require("offpath.storage")
 local flowkey = require("offpath.flowkey")
 local promises = require("offpath.promises")
@@ -57,6 +58,7 @@ end
 
 -- Makes the host's end of a plugin state. `settings` as in prelude.lua, with `queue_limit`.
 function M.start(settings)
+  garbage.tune()
   local box = outbox.new()
   local context = {
     put = box.put,
