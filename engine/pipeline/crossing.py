@@ -61,12 +61,12 @@ def cross(events: Sequence[Event]) -> Crossing | None:
     """A batch in one piece; None when something is in it that only the slow way can cross, or refuse by its name."""
     listed: list[Any] = events if type(events) is list else list(events)
     kinds = list(map(type, listed))
-    if kinds.count(str) == len(kinds):
-        listed = [event.encode() for event in listed]
-        kinds = [bytes]
     try:
         if kinds.count(bytes) == len(kinds):
             return Crossing("events_strings", len(listed), marshal.dumps(listed, _WITHOUT_REFERENCES))
+        if kinds.count(str) == len(kinds):
+            texts = [event.encode() for event in listed]
+            return Crossing("events_strings", len(texts), marshal.dumps(texts, _WITHOUT_REFERENCES))
         return Crossing("events_written", len(listed), marshal.dumps(listed, FORMAT))
     except (ValueError, OverflowError, MemoryError):
         return None

@@ -239,17 +239,27 @@ class FlowBook:
 
     @property
     def _wants_records(self) -> bool:
-        return bool(self._monitors) or self._bus.wants("flow") or (self.sessions is not None and self.sessions.wanted)
+        return self._tells_plugins or self._bus.wants("flow")
 
     async def _make_records(self, flows: Iterator[Flow], breathe: Breathe) -> None:
         """As many at once as may be told to monitors before these must have their turn."""
         wanted, size = self._wants_records, _SLICE // max(1, self._monitors) or 1
         while some := list(itertools.islice(flows, size)):
+            told = self._tells_plugins  # loaded or unloaded in a turn of the loop, and none comes unless they are told
             for flow in some:
                 notes = self._notes.pop(flow.id, None)
-                if wanted:
-                    await self._publish(_with_notes(flow, notes) if notes else flow)
+                if not wanted:
+                    continue
+                record = _with_notes(flow, notes) if notes else flow
+                if told:
+                    await self._publish(record)
+                else:
+                    self._bus.publish(record)
             await breathe()
+
+    @property
+    def _tells_plugins(self) -> bool:
+        return bool(self._monitors) or (self.sessions is not None and self.sessions.wanted)
 
     async def _publish(self, flow: Flow) -> None:
         if self.sessions is None or not self.sessions.wanted or not await self.sessions.end(flow):
