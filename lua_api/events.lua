@@ -10,6 +10,7 @@ local plain = require("offpath.plain")
 
 local xpcall, unpack = xpcall, unpack
 local cast, ffi_string = ffi.cast, ffi.string
+local read_flat = plain.read_flat
 
 local M = {}
 
@@ -87,7 +88,8 @@ function M.start(context, block, end_batch)
 
   -- A single event, a mapping written as plain.lua has it.
   function ways.one_written(time, of_topic, text)
-    local event, refused = plain.read(text, false)
+    local event, refused = read_flat(text), nil
+    if not event then event, refused = plain.read(text, false) end
     if refused then return refused end
     return run_one(time, of_topic, event)
   end

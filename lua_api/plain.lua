@@ -10,6 +10,7 @@ local new_table = require("table.new")
 local byte, char, find, format = string.byte, string.char, string.find, string.format
 local concat, ffi_string, cast, tostring, type, error, pcall = table.concat, ffi.string, ffi.cast, tostring, type, error, pcall
 local floor, getmetatable, next = math.floor, getmetatable, next
+local band = bit.band
 
 local M = {}
 
@@ -145,6 +146,57 @@ function M.read(written, bytes_checked)
     return nil, "other" -- out of stack: nested as deep as nothing should be
   end
   return list
+end
+
+-- A key and its value, which begin at `at`: where the next ones begin, or 0 when either is no short ASCII, number or boolean.
+local function read_pair(bytes, at, last, mapping)
+  local code, length = band(bytes[at], 127), bytes[at + 1] -- without the bit that lets later parts refer to it
+  if code ~= 122 and code ~= 90 then return 0 end -- "z", "Z"
+  local from = at + 2
+  at = from + length
+  if at >= last then return 0 end
+  local key = ffi_string(bytes + from, length)
+  code = band(bytes[at], 127)
+  if code == 122 or code == 90 then
+    length, from = bytes[at + 1], at + 2
+    at = from + length
+    if at > last then return 0 end
+    mapping[key] = ffi_string(bytes + from, length)
+    return at
+  elseif code == 105 then -- "i"
+    if at + 5 > last then return 0 end
+    mapping[key] = cast(INT_P, bytes + at + 1)[0]
+    return at + 5
+  elseif code == 103 then -- "g"
+    if at + 9 > last then return 0 end
+    mapping[key] = cast(DOUBLE_P, bytes + at + 1)[0]
+    return at + 9
+  elseif code == 84 or code == 70 then -- "T", "F"
+    mapping[key] = code == 84
+    return at + 1
+  end
+  return 0
+end
+
+-- A mapping of a few short texts, numbers and booleans, as most events are; nil for all else, which `read` may know, and where
+-- the same number or text is in it twice, the second time by reference.
+--
+-- Each pair has a line of its own: a loop in here would keep all that leads here from being compiled (`jit.attach`: "inner loop
+-- in root trace").
+function M.read_flat(written)
+  local bytes, last = cast(BYTES_P, written), #written - 1
+  if last < 1 or band(bytes[0], 127) ~= 123 or bytes[last] ~= 48 then return nil end -- "{", "0"
+  local mapping = new_table(0, 8)
+  if last == 1 then return mapping end
+  local at = read_pair(bytes, 1, last, mapping)
+  if at ~= 0 and at < last then at = read_pair(bytes, at, last, mapping) end
+  if at ~= 0 and at < last then at = read_pair(bytes, at, last, mapping) end
+  if at ~= 0 and at < last then at = read_pair(bytes, at, last, mapping) end
+  if at ~= 0 and at < last then at = read_pair(bytes, at, last, mapping) end
+  if at ~= 0 and at < last then at = read_pair(bytes, at, last, mapping) end
+  if at ~= 0 and at < last then at = read_pair(bytes, at, last, mapping) end
+  if at ~= 0 and at < last then at = read_pair(bytes, at, last, mapping) end
+  return at == last and mapping or nil
 end
 
 -- Writing.

@@ -33,11 +33,11 @@ class Plain:
         self.state = LuaState()
         self.state.add_modules("offpath", LUA_API)
         module = self.state.require("offpath.plain")
-        self.read, self.write = module[b"read"], module[b"write"]
+        self.read, self.read_flat, self.write = module[b"read"], module[b"read_flat"], module[b"write"]
         self.same = self.state.execute(_SAME)
 
     def close(self) -> None:
-        self.read = self.write = self.same = None
+        self.read = self.read_flat = self.write = self.same = None
         self.state.close()
 
 
@@ -65,6 +65,32 @@ def test_what_is_read_is_what_a_table_would_be(lua: Plain, values: list[Any], ve
         assert max((abs(each) for each in _integers(values)), default=0) >= 2**60
         return
     assert lua.same(read, lua.state.table(values))
+
+
+_SHORT = st.text(st.characters(codec="ascii"), max_size=255)
+
+
+@given(st.dictionaries(_SHORT, _SCALARS | st.lists(_NUMBERS), max_size=12))
+def test_a_flat_mapping_is_read_as_any_other_or_left(lua: Plain, value: dict[str, Any]) -> None:
+    read = lua.read_flat(marshal.dumps(value, 4))
+    assert read is None or lua.same(read, lua.state.table(value))
+
+
+@given(st.lists(_SHORT, max_size=8, unique=True), st.data())
+def test_short_texts_numbers_and_booleans_are_flat(lua: Plain, keys: list[str], data: st.DataObject) -> None:
+    numbers = data.draw(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=8, max_size=8, unique=True))
+    value: dict[str, Any] = {}
+    for key, number in zip(keys, numbers, strict=False):  # nothing of it twice: no references
+        text = f"{number} {data.draw(_SHORT)}"[:255]
+        value[key] = data.draw(st.sampled_from([text, number, float(number) + 0.5, True, False]))
+    read = lua.read_flat(marshal.dumps(value, 4))
+    assert read is not None
+    assert lua.same(read, lua.state.table(value))
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda each: b"{" + each + b"0"))
+def test_broken_bytes_harm_nothing_when_a_flat_mapping_is_read(lua: Plain, data: bytes) -> None:
+    lua.read_flat(data)
 
 
 def _integers(value: Any) -> list[int]:
