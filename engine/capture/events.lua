@@ -11,7 +11,7 @@ local band, bxor, rshift = bit.band, bit.bxor, bit.rshift
 local cast, copy, floor = ffi.cast, ffi.copy, math.floor
 local counters = layouts.counters
 
-local OPEN, DATA, GAP, CLOSE = 0, 1, 2, 3            -- EventKind in decoder.py
+local OPEN, DATA, GAP, CLOSE = 0, 1, 2, 3            -- EventKind in batches.py
 local KEY_BYTES = 83                                     -- the longest flow key
 local HEX = ffi.new("const char[16]", "0123456789ABCDEF")
 

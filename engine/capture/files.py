@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.capture.decoder import Batch, Decoder
+from engine.capture.batches import Batch
+from engine.capture.decoder import Decoder
 from engine.capture.folder import Found, find_captures
 from engine.capture.reel import Reel, Warn, off_loop
 from engine.capture.source import MappedCapture, open_capture

@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from engine.capture.decoder import Batch, Decoder
+from engine.capture.batches import Batch
+from engine.capture.decoder import Decoder
 from engine.capture.reel import Reel
 from engine.values.errors import CaptureError
 from engine.values.stats import SourceStats

@@ -17,8 +17,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from engine.capture.batches import Batch
 from engine.capture.compression import HEAD_BYTES, Decompressor, compression_of
-from engine.capture.decoder import Batch, Decoder
+from engine.capture.decoder import Decoder
 from engine.capture.reel import Reel, Warn, off_loop
 from engine.capture.source import PCAP_HEADER_BYTES, MappedCapture, open_capture, read_format
 from engine.values.errors import CaptureError

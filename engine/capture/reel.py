@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from engine.capture.decoder import Batch, Decoder
+from engine.capture.batches import Batch
+from engine.capture.decoder import Decoder
 from engine.values.errors import CaptureError
 from engine.values.stats import SourceStats
 

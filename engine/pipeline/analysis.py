@@ -10,7 +10,7 @@ from typing import NamedTuple
 from engine.capture.applications.dns import DNS_PORTS, DnsReader
 from engine.capture.applications.quic import HAVE_AES, QuicReader
 from engine.capture.applications.tls import TlsReader
-from engine.capture.decoder import Datagram
+from engine.capture.batches import Datagram
 from engine.capture.extract import FileExtractor
 from engine.capture.ramfs import Ramfs
 from engine.pipeline.attributes import Attributes, FlowMarks

@@ -8,7 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields
 
-from engine.capture.decoder import Batch, Decoder, EventKind, FlowBytes, StreamEvent
+from engine.capture.batches import Batch, EventKind, FlowBytes, StreamEvent
+from engine.capture.decoder import Decoder
 from engine.capture.feed import FeedReel
 from engine.capture.files import FilesReel
 from engine.capture.live import LiveReel

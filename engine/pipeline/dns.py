@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.capture.applications.dns import DNS_PORTS, DnsMessage, DnsReader, DnsStream
 from engine.capture.applications.dns_text import document, resource
-from engine.capture.decoder import Datagram
+from engine.capture.batches import Datagram
 from engine.pipeline.findings import Findings
 from engine.values.flowkeys import port_numbers
 from engine.values.groups import DNS_DOCUMENTS, DNS_RESOURCES

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from engine.capture.decoder import FlowBytes
+from engine.capture.batches import FlowBytes
 from engine.pipeline.deliveries import Deliveries
 from engine.pipeline.records import RecordBus
 from engine.plugins.plugin import Plugin

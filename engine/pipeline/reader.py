@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from engine.capture.decoder import Decoder, FlowBytes
+from engine.capture.batches import FlowBytes
+from engine.capture.decoder import Decoder
 from engine.capture.measures import Measures
 from engine.capture.reel import Warn
 from engine.pipeline.analysis import Takers

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lua_api
-from engine.capture.decoder import Batch, Decoder
+from engine.capture.batches import Batch
+from engine.capture.decoder import Decoder
 from engine.capture.pcap_files import PcapFolder, Run
 from engine.plugins.plugin import Plugin
 from engine.values.config import Config

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.capture.decoder import Decoder, EventKind, StreamEvent
+from engine.capture.batches import EventKind, StreamEvent
+from engine.capture.decoder import Decoder
 
 _OPEN, _DATA, _GAP = int(EventKind.OPEN), int(EventKind.DATA), int(EventKind.GAP)
 

@@ -10,7 +10,7 @@ from engine.capture.applications.tls import TlsConnection, TlsEvent, TlsReader
 from engine.capture.applications.tls_hello import Chain, ClientHello, ServerHello
 from engine.capture.applications.tls_prints import ja3, ja3s, ja4, md5
 from engine.capture.applications.tls_text import READ_BYTES, attributes, document, resource
-from engine.capture.decoder import Datagram
+from engine.capture.batches import Datagram
 from engine.pipeline.findings import Findings
 from engine.values.groups import SSL_CERTS, SSL_DOCUMENTS
 from engine.values.records import Tls

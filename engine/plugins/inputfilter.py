@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.capture.decoder import Batch, Decoder
+from engine.capture.batches import Batch
+from engine.capture.decoder import Decoder
 from engine.capture.reel import Reel
 from engine.capture.source import CaptureFormat
 from engine.plugins.plugin import Plugin

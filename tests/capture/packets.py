@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine.capture.decoder import Decoder, EventKind, StreamEvent
+from engine.capture.batches import EventKind, StreamEvent
+from engine.capture.decoder import Decoder
 from engine.capture.source import open_capture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.capture.applications.dns import DNS_PORTS, DnsAnswer, DnsMessage, DnsQuestion, DnsReader, DnsStream
 from engine.capture.applications.dns_text import document, resource
-from engine.capture.decoder import EventKind
+from engine.capture.batches import EventKind
 from engine.values.config import CaptureLimits
 from engine.values.stats import DnsStats
 from tests.capture.datagrams import datagrams

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.capture.decoder import Batch, Decoder, EventKind, StreamEvent
+from engine.capture.batches import Batch, EventKind, StreamEvent
+from engine.capture.decoder import Decoder
 from engine.capture.source import open_capture, read_format
 from engine.values.config import CaptureLimits
 from tests.capture.packets import (

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.capture.decoder import Decoder, EventKind
+from engine.capture.batches import EventKind
+from engine.capture.decoder import Decoder
 from engine.capture.source import open_capture
 from engine.values.config import CaptureLimits
 from engine.values.flowkeys import canonical

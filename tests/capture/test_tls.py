@@ -20,7 +20,7 @@ from engine.capture.applications.tls import (
 )
 from engine.capture.applications.tls_hello import Chain, ClientHello, ServerHello
 from engine.capture.applications.tls_text import attributes, document, resource
-from engine.capture.decoder import EventKind
+from engine.capture.batches import EventKind
 from engine.values.config import CaptureLimits
 from engine.values.stats import TlsStats
 from tests.capture.packets import run

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.capture.decoder import Datagram, Decoder
+from engine.capture.batches import Datagram
+from engine.capture.decoder import Decoder
 from engine.capture.source import open_capture
 from engine.values.config import CaptureLimits
 from tests.capture.datagrams import datagrams

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from engine.capture.decoder import Datagram, Decoder, EventKind
+from engine.capture.batches import Datagram, EventKind
+from engine.capture.decoder import Decoder
 from engine.capture.source import open_capture
 from engine.capture.synth import synthesize
 from engine.values.config import CaptureLimits

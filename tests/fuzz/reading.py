@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields
 
-from engine.capture.decoder import Batch, Decoder, StreamEvent
+from engine.capture.batches import Batch, StreamEvent
+from engine.capture.decoder import Decoder
 from engine.capture.source import read_format
 from engine.values.config import CaptureLimits
 from engine.values.stats import DecodeStats

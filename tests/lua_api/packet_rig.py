@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.capture.decoder import Batch, Decoder
+from engine.capture.batches import Batch
+from engine.capture.decoder import Decoder
 from engine.capture.source import open_capture
 from engine.values.config import CaptureLimits
 from engine.values.records import Flow

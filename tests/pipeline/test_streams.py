@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.capture.decoder import EventKind, StreamEvent
+from engine.capture.batches import EventKind, StreamEvent
 from engine.pipeline.streams import Streams
 
 FLOW = b"06A:0A.00.00.01:p-9C40_0A.00.00.02:p-0050"

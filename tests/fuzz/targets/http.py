@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from engine.capture.decoder import StreamEvent
+from engine.capture.batches import StreamEvent
 from engine.capture.extract import FileExtractor
 from engine.capture.ramfs import Ramfs
 from engine.pipeline.streams import Streams

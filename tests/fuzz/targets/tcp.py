@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from engine.capture.decoder import EventKind
+from engine.capture.batches import EventKind
 from engine.values.config import CaptureLimits
 from tests.capture.frames import FrameReader
 from tests.capture.guard_page import GuardedRoom
