@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-import stat
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.cli import options
+from engine.cli.options import STDIN, check_files, refuse, setting
+
 if TYPE_CHECKING:
     from engine.values.sources import Source
-
-STDIN = Path("-")
 
 
 def run(
@@ -53,26 +52,17 @@ def run(
     ring_mb: Annotated[
         int | None, typer.Option("--ring-mb", metavar="N", help="Live: MiB that hold packets until they are read (32).")
     ] = None,
-    records: Annotated[
-        Path | None, typer.Option("--records", metavar="OUT.jsonl", help="Write every record here, one JSON a line.")
-    ] = None,
-    db: Annotated[
-        Path | None, typer.Option("--db", metavar="FILE", help="Store windows and records here, for offpath query.")
-    ] = None,
-    parquet: Annotated[
-        Path | None, typer.Option("--parquet", metavar="DIR", help="Write windows and records as Parquet files here.")
-    ] = None,
+    records: options.Records = None,
+    db: options.Database = None,
+    parquet: options.Parquet = None,
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Worker threads per plugin that asks for no number.")
     ] = None,
     ramfs: Annotated[
         Path | None, typer.Option("--ramfs", metavar="DIR", help="Put extracted files below this folder.")
     ] = None,
-    args: Annotated[str, typer.Option("--args", metavar="TEXT", help="What scripts see as T.args.")] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="What T.env.get_config answers for PATH; repeatable."),
-    ] = None,
+    args: options.Arguments = "",
+    settings: options.Settings = None,
     drain: Annotated[
         float, typer.Option("--drain", metavar="SECONDS", help="How long a stop waits for unfinished tasks.")
     ] = 30.0,
@@ -112,9 +102,7 @@ def run(
         ),
     ] = None,
     no_uvloop: Annotated[bool, typer.Option("--no-uvloop", help="Use the event loop of Python.")] = False,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Show INFO lines and tracebacks; -vv: DEBUG, too.")
-    ] = 0,
+    verbose: options.Verbosity = 0,
 ) -> None:
     """Run Lua scripts over captures, over the packets of a network interface, or over those that one of them makes.
 
@@ -184,12 +172,6 @@ def run(
     raise typer.Exit(code)
 
 
-def refuse(message: str) -> NoReturn:
-    """One line on stderr, exit code 2."""
-    typer.echo(message, err=True)
-    raise typer.Exit(2)
-
-
 def _sort(paths: list[Path], captures: list[Path]) -> tuple[list[Path], list[Path]]:
     """Scripts, and captures: those named as such, and what is seen to be one at its first bytes."""
     from engine.capture.source import is_capture
@@ -235,37 +217,3 @@ def _source(
 def _set(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None and value is not False}
-
-
-def check_files(scripts: list[Path], captures: list[Path], records: Path | None) -> None:
-    """Refuse what can't be read, and to write over it."""
-    read = [*scripts, *(path for path in captures if path != STDIN)]
-    for path in read:
-        reason = _unreadable(path, folder=path not in scripts)
-        if reason:
-            refuse(f"{path}: {reason}")
-    if records is not None and records.exists():
-        from engine.capture.source import is_capture
-
-        for path in read:
-            if records.samefile(path) or (records.parent.samefile(path) and is_capture(records)):
-                refuse(f"{records}: records would overwrite what is to be read")
-
-
-def _unreadable(path: Path, *, folder: bool) -> str:
-    """Why a path can't be read, or nothing. It is not opened: to open a pipe would wait for its other end."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as exc:
-        return exc.strerror or str(exc)
-    if not stat.S_ISREG(mode) and not (folder and stat.S_ISDIR(mode)):
-        return "is a folder" if stat.S_ISDIR(mode) else "is not a regular file"
-    return "" if os.access(path, os.R_OK) else "Permission denied"
-
-
-def setting(text: str) -> tuple[str, str]:
-    """A value of --set and its path."""
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        refuse(f"--set {text!r}: write it as PATH=VALUE")
-    return path, value

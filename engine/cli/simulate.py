@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.run import check_files, refuse, setting
+from engine.cli import options
+from engine.cli.options import check_files, refuse, setting
 
 if TYPE_CHECKING:
     from engine.simulation import Result, Simulation
@@ -46,23 +47,12 @@ def simulate(
             help="How long async work takes: fixed:S, uniform:S:S, exponential:MEAN (0.001) or pareto:SHAPE:LEAST.",
         ),
     ] = None,
-    records: Annotated[
-        Path | None, typer.Option("--records", metavar="OUT.jsonl", help="Write every record here, one JSON a line.")
-    ] = None,
-    db: Annotated[
-        Path | None, typer.Option("--db", metavar="FILE", help="Store windows and records here, for offpath query.")
-    ] = None,
-    parquet: Annotated[
-        Path | None, typer.Option("--parquet", metavar="DIR", help="Write windows and records as Parquet files here.")
-    ] = None,
-    args: Annotated[str, typer.Option("--args", metavar="TEXT", help="What scripts see as T.args.")] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="What T.env.get_config answers for PATH; repeatable."),
-    ] = None,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Show INFO lines and tracebacks; -vv: DEBUG, too.")
-    ] = 0,
+    records: options.Records = None,
+    db: options.Database = None,
+    parquet: options.Parquet = None,
+    args: options.Arguments = "",
+    settings: options.Settings = None,
+    verbose: options.Verbosity = 0,
 ) -> None:
     """Run Lua scripts in virtual time: what they plan with T.sim happens, and the same seed gives the same records.
 
@@ -120,14 +110,14 @@ class _Plan:
 
     def command(self, seed: int) -> str:
         """The command that runs it."""
-        options: list[object] = ["--seed", seed]
+        words: list[object] = ["--seed", seed]
         given = {"--until": self.until, "--workers": self.workers, "--async-latency": self.latency}
         for name, value in given.items():
-            options += [] if value is None else [name, f"{value:g}" if isinstance(value, float) else value]
-        options += ["--args", self.args] if self.args else []
+            words += [] if value is None else [name, f"{value:g}" if isinstance(value, float) else value]
+        words += ["--args", self.args] if self.args else []
         for each in self.settings:
-            options += ["--set", each]
-        return shlex.join(map(str, ("offpath", "simulate", *self.scripts, *options)))
+            words += ["--set", each]
+        return shlex.join(map(str, ("offpath", "simulate", *self.scripts, *words)))
 
 
 def _run_once(plan: _Plan, seed: int) -> int:
