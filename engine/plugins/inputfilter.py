@@ -29,9 +29,9 @@ _ALERTS_AT_ONCE = 256
 
 def find_input(source: Script, plugins: Iterable[Plugin]) -> Plugin | None:
     """The inputfilter of a script, when it is loaded."""
-    name = Path(source.path).name
-    found = (plugin for plugin in plugins if plugin.block.name == "inputfilter" and plugin.script == name)
-    return next(found, None)
+    path = Path(source.path).absolute()
+    inputs = (plugin for plugin in plugins if plugin.block.name == "inputfilter")
+    return next((plugin for plugin in inputs if Path(plugin.host.script.path) == path), None)
 
 
 def script_reel(source: Script, plugins: Iterable[Plugin], now: Callable[[], float]) -> ScriptReel:

@@ -57,6 +57,21 @@ async def test_packets_of_a_script_are_those_of_the_capture_that_it_reads(tmp_pa
     assert len(found.logged()) >= 20
 
 
+async def test_scripts_of_the_same_name_are_sources_of_their_own(tmp_path: Path) -> None:
+    alert = 'T.loginfo("{}") return false'
+    paths = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        body = made_by(f"step = function() {alert.format(folder)} end")
+        paths.append(write(tmp_path / folder, body, "filter.lua"))
+    collector = Collector()
+    async with asyncio.timeout(60), Engine(paths, sinks=[collector]) as engine:
+        assert engine.load_errors == ()
+        await engine.run(Script(paths[1]))
+        await engine.run(Script(paths[0]))
+    assert collector.logged() == ["b", "a"]
+
+
 async def test_bytes_that_wait_behind_a_hole_outlive_their_batch(tmp_path: Path) -> None:
     """A segment comes early; the one before it comes a thousand packets and some megabytes later."""
     body = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
