@@ -42,7 +42,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Bars that belong together; the bars of all groups have the same labels in the same order."""
+    """Bars that belong together. Those with the same label have the same colour in all groups."""
 
     label: str
     bars: Sequence[Bar]
@@ -87,10 +87,11 @@ def _body(chart: Chart, bars: Sequence[Bar]) -> tuple[list[str], float]:
     right = WIDTH - MARGIN - max(text_width(number(bar.value), TEXT) for bar in bars) - 10
     scale = scale_for([each for bar in bars for each in (bar.value, bar.low, bar.high)], left, right)
     heading, top = head(chart.title, chart.subtitle)
-    labelled = any(bar.label for bar in bars)
-    names = legend([bar.label for bar in chart.groups[0].bars], left, top) if labelled else []
+    labels = list(dict.fromkeys(bar.label for bar in bars))
+    labelled = any(labels)
+    names = legend(labels, left, top) if labelled else []
     top += 40 if labelled else 24
-    drawn, bottom = _groups(chart.groups, scale, top)
+    drawn, bottom = _groups(chart.groups, labels, scale, top)
     axis = f"{chart.axis}, logarithmic scale" if scale.logarithmic else chart.axis
     grid = _grid(scale, axis, top - 10, bottom)
     return [*heading, *names, *grid, *drawn], bottom + 66
@@ -105,24 +106,24 @@ def _grid(scale: Scale, axis: str, top: float, bottom: float) -> Iterator[str]:
     yield text_at(middle, bottom + 48, axis, TEXT, 'text-anchor="middle"')
 
 
-def _groups(groups: Sequence[Group], scale: Scale, top: float) -> tuple[list[str], float]:
+def _groups(groups: Sequence[Group], labels: Sequence[str], scale: Scale, top: float) -> tuple[list[str], float]:
     lines, at = [], top
     for group in groups:
         height = len(group.bars) * (_BAR + _GAP) - _GAP
         place = at + height / 2 + TEXT * 0.35
         lines.append(text_at(scale.left - 12, place, group.label, TEXT, 'font-weight="600" text-anchor="end"'))
         for index, bar in enumerate(group.bars):
-            lines += _bar(bar, index, scale, at + index * (_BAR + _GAP))
+            lines += _bar(bar, labels.index(bar.label), scale, at + index * (_BAR + _GAP))
         at += height + _GROUP_GAP
     return lines, at - _GROUP_GAP + 8
 
 
-def _bar(bar: Bar, index: int, scale: Scale, top: float) -> Iterator[str]:
+def _bar(bar: Bar, colour: int, scale: Scale, top: float) -> Iterator[str]:
     end, low, high = scale.place(bar.value), scale.place(bar.low), scale.place(bar.high)
     middle = top + _BAR / 2
     width = max(end - scale.left, 1.0)
     yield (
-        f'<rect class="bar{index % COLOURS}" x="{scale.left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{_BAR}">'
+        f'<rect class="bar{colour % COLOURS}" x="{scale.left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{_BAR}">'
         f"<title>{escape(bar.label)}: {number(bar.value)} ({number(bar.low)}-{number(bar.high)})</title></rect>"
     )
     if high - low > 1:

@@ -28,7 +28,7 @@ local M = {}
 require("jit.opt").start("loopunroll=60")
 
 local copy, floor, abs = ffi.copy, math.floor, math.abs
-local counters, address_of = layouts.counters, layouts.address_of
+local counters, address_of, STEP = layouts.counters, layouts.address_of, layouts.STEP
 local count_flow, take, advance = flows.count, tcp.take, tcp.advance
 local UNDECODED, DECODED = verdicts.UNDECODED, verdicts.DECODED
 local PACKET, BROKEN, SKIPPED = records.PACKET, records.BROKEN, records.SKIPPED
@@ -40,7 +40,6 @@ local note_segments, note_wire, wire_count = segments.note, wire.note, wire.coun
 local add_turnover = turnover.add
 
 local GARBAGE_PAUSE = 110                   -- per cent of what was in use that the heap grows to before more is collected
-local QUEUE = 2048                          -- packets between the two loops; bounds one step
 local TICK = 0.1                            -- seconds after which packets of no TCP flow move the time on
 
 local record, packet = records.record, layouts.packet_t()
@@ -49,7 +48,7 @@ local base, base_address                    -- the mapping
 local next_record                           -- of pcap or of pcapng
 local with_streams, measured = true, false
 
-local queue = ffi.new(ffi.typeof("$[?]", layouts.segment_t), QUEUE)
+local queue = ffi.new(ffi.typeof("$[?]", layouts.segment_t), STEP)
 local queued, taken = 0, 0                  -- segments put into the queue, and those of them that were taken
 local latest, queued_time = 0, 0            -- latest time stamp of all packets, and of those in the queue
 local second                                -- that is about to begin: first the flows go that are over then
@@ -92,8 +91,8 @@ end
 
 -- Whether the next steps are to keep their packets. Returns where these are and where they came from, or zeros.
 function M.want_frames(wanted)
-  frames, frame_count = wanted and ffi.new(ffi.typeof("$[?]", frame.frame_t), QUEUE) or nil, 0
-  origins = wanted and ffi.new(ffi.typeof("$[?]", frame.origin_t), QUEUE) or nil
+  frames, frame_count = wanted and ffi.new(ffi.typeof("$[?]", frame.frame_t), STEP) or nil, 0
+  origins = wanted and ffi.new(ffi.typeof("$[?]", frame.origin_t), STEP) or nil
   return wanted and address_of(frames) or 0, wanted and address_of(origins) or 0
 end
 
@@ -113,7 +112,7 @@ end
 
 -- Whether a step can take so many records, or all that are left.
 function M.has(number)
-  return taken ~= queued or records.has(number)
+  return taken ~= queued or records.has(math.min(number, STEP))
 end
 
 -- The next part of a capture of which `begin` or `extend` said that it is partial: all from `position` on.
@@ -206,7 +205,7 @@ end
 -- one. Error 8 is a helper that got hot before the loop did and is tried by itself first: it does no harm.
 local function read_records(limit)
   local packets = 0
-  for at = 1, math.min(limit, QUEUE) do
+  for at = 1, math.min(limit, STEP) do
     local result = next_record()
     if result >= END then
       if result == TICK_RESULT then second, records_left = records.second(), limit - at + 1 end
@@ -280,9 +279,9 @@ function M.run_on(wanted_at, over)
   due, past_flows = wanted_at, over
 end
 
--- Reads at most `limit` records or blocks; none while segments wait for room. Returns the numbers of events and
--- packets, whether all of the capture is decoded, stream time, the numbers of frames and of flows that are over, and the time
--- of a packet that waits for the next window, or infinity.
+-- Reads at most `limit` records or blocks, and never more than `layouts.STEP`; none while segments wait for room. Returns
+-- the numbers of events and packets, whether all of the capture is decoded, stream time, the numbers of frames and of flows
+-- that are over, and the time of a packet that waits for the next window, or infinity.
 function M.step(limit)
   start_batch()
   local packets, at_end = 0, false

@@ -6,6 +6,9 @@ local bit = require("bit")
 
 local M = {}
 
+-- The most records that one step reads: queues between its loops have as many places.
+M.STEP = 2048
+
 ffi.cdef [[
 void *malloc(size_t size);
 void *calloc(size_t count, size_t size);

@@ -12,7 +12,6 @@ local band, bswap, rshift = bit.band, bit.bswap, bit.rshift
 local be16, rd32 = layouts.be16, layouts.rd32
 local ETHERNET, VLAN, SLL, SLL2 = protocols.ETHERNET, protocols.VLAN, protocols.SLL, protocols.SLL2
 
-local QUEUE = 2048             -- packets of a step
 local LONGEST_8023 = 1500      -- a type up to this is a length: the frame has no EtherType, and counts as 0
 
 ffi.cdef [[
@@ -33,7 +32,7 @@ local counted, mac, all = M.counted, M.mac, M.all
 local BROADCAST, MULTICAST, UNICAST = 1, 2, 3
 local u16_ptr_t = ffi.typeof("const uint16_t *")
 local cast = ffi.cast
-local queue = ffi.new("offpath_noted_t[?]", QUEUE)
+local queue = ffi.new("offpath_noted_t[?]", layouts.STEP)
 local noted = 0
 local ethertypes, vlans, by_protocol, macs, totals
 

@@ -10,7 +10,7 @@ local copies = {
   copy = function() T.async:copy(file, file .. ".copy") end,
   schedule = function() T.async:schedule({ onexecute = function() end }) end,
 }
-local copy_it = copies[method]
+local copy_it = copies[method] or error("wants --args 'METHOD EVENTS_PER_SECOND FILE', METHOD one of inline, copy, schedule", 0)
 
 TrisulPlugin = {
   id = { name = "loss", description = "What a copy costs those who come after it" },

@@ -106,6 +106,14 @@ def test_without_labels_there_is_no_legend() -> None:
     ]
 
 
+def test_a_label_has_one_colour_in_all_groups_and_a_place_in_the_legend() -> None:
+    ours, theirs, others = (Bar(name, 2, 1, 3) for name in ("ours", "theirs", "others"))
+    document = svg(Chart("", "", "s", [Group("a", [ours]), Group("b", [ours, others]), Group("c", [ours, theirs])]))
+    rects = [each.get("class") for each in ElementTree.fromstring(document).iter(f"{SVG}rect")]
+    assert rects == ["page", "bar0", "bar1", "bar2", "bar0", "bar0", "bar1", "bar0", "bar2"]
+    assert {each.text for each in _texts(document)} >= {"ours", "theirs", "others"}
+
+
 def test_an_empty_chart_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one bar"):
         svg(Chart("", "", "", []))
