@@ -31,7 +31,7 @@ class HookTimes:
 
     def attach(self, engine: Engine) -> None:
         """Listen to all plugins that are loaded now. Their warnings about slow hooks are off from here on."""
-        for plugin in engine._plugins:  # there is no public way to them
+        for plugin in engine.plugins:
             plugin.slow_seconds = -1.0
             plugin.on_slow = self._take
 

@@ -365,14 +365,14 @@ async def test_two_threads_at_once_still_wake_the_loop(tmp_path: Path, monkeypat
         await engine.emit_batch("t", [])
         engine.emit_nowait("t", "settle what loading has left")
         await eventually(lambda: engine.stats.events.handled == 1)
-        both, original = threading.Barrier(2), engine._door.post
+        both, original = threading.Barrier(2), engine._pipeline.door.post
 
         def post(topic: str, event: Any) -> Any:
             taken = original(topic, event)
             both.wait(5)
             return taken
 
-        monkeypatch.setattr(engine._door, "post", post)
+        monkeypatch.setattr(engine._pipeline.door, "post", post)
         threads = [threading.Thread(target=engine.emit_threadsafe, args=("t", "x")) for _ in range(2)]
         for thread in threads:
             thread.start()

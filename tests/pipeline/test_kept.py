@@ -47,7 +47,7 @@ async def most_kept(tmp_path: Path, seconds: int, monkeypatch: pytest.MonkeyPatc
     def look(run: CaptureRun) -> int:
         assert run._takers.streams is not None
         kept = {"opened": run._decoder._opened, "shared": run._takers.streams._shared}
-        book = engine._effects.flows
+        book = engine._pipeline.effects.flows
         kept |= {"notes": book._notes, "counting": book._counting}
         for taker in run._takers.streams._takers:
             kept |= {f"{type(taker).__name__}.{name}": each for name, each in vars(taker).items() if _sized(each)}

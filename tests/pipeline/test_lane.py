@@ -73,7 +73,7 @@ class Runner:
     def __init__(self, engine: Engine, collector: Collector) -> None:
         self.engine = engine
         self.collector = collector
-        queue = engine._plugins[0].queue
+        queue = engine.plugins[0].queue
         assert queue is not None
         self.queue: TaskQueue = queue
 

@@ -182,7 +182,9 @@ async def test_the_end_does_not_wait_for_a_ping_pong_for_ever(tmp_path: Path) ->
         await engine.emit("t", "go")
         began = loop.time()
         # Whatever happens, this test must end.
-        rescue = threading.Timer(5.0, lambda: loop.call_soon_threadsafe(setattr, engine._deliveries, "_limit", 0))
+        rescue = threading.Timer(
+            5.0, lambda: loop.call_soon_threadsafe(setattr, engine._pipeline.deliveries, "_limit", 0)
+        )
         rescue.start()
     rescue.cancel()
     assert loop.time() - began < 4.0

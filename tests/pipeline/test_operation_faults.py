@@ -158,7 +158,7 @@ async def at_rest(engine: Engine) -> None:
     """All is settled, and the next run draws all copies of a hook at once; a worker may wait at the lane."""
 
     def is_it() -> bool:
-        [queue] = engine._gate._queues
+        [queue] = engine._pipeline.gate._queues
         servers = int(queue._lane.is_idle_server(queue._lane.slot))
         return not engine.stats.tasks.pending and queue._running == servers
 

@@ -277,7 +277,7 @@ class Run:
             self._note_queues()
 
     def _note_queues(self) -> None:
-        for plugin in self.engine._plugins:
+        for plugin in self.engine.plugins:
             assert plugin.queue is not None
             self.queues.setdefault(plugin.queue, plugin.script)
 

@@ -104,14 +104,14 @@ async def test_a_timeout_ends_the_wait_and_leaves_nothing(tmp_path: Path) -> Non
     async with Engine([write(tmp_path, script)]) as engine:
         with pytest.raises(TimeoutError):
             await engine.request("t", "e", timeout=0.01)
-        assert engine._requests.pending == 0
+        assert engine._pipeline.requests.pending == 0
         await engine.emit("t", "go")  # nobody waits any more
         waiting = asyncio.create_task(engine.request("t", "e"))
-        await eventually(lambda: engine._requests.pending == 1)
+        await eventually(lambda: engine._pipeline.requests.pending == 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert engine._requests.pending == 0
+        assert engine._pipeline.requests.pending == 0
     assert_counts_close(engine.stats)
 
 
@@ -119,13 +119,13 @@ async def test_who_unloads_or_stops_does_not_leave_requests_waiting(tmp_path: Pa
     script = write(tmp_path, on_event("return T.promise()"))
     async with Engine([script]) as engine:
         waiting = asyncio.create_task(engine.request("t", "e"))
-        await eventually(lambda: engine._requests.pending == 1)
+        await eventually(lambda: engine._pipeline.requests.pending == 1)
         await engine.unload(script)
         with pytest.raises(RequestError, match="unloaded"):
             await waiting
         await engine.load(script)
         waiting = asyncio.create_task(engine.request("t", "e"))
-        await eventually(lambda: engine._requests.pending == 1)
+        await eventually(lambda: engine._pipeline.requests.pending == 1)
     with pytest.raises(EngineClosedError):
         await waiting
     with pytest.raises(EngineClosedError):

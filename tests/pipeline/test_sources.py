@@ -201,8 +201,8 @@ def test_hooks_of_a_replay_run_when_their_packets_come(tmp_path: Path) -> None:
     async def main(loop: Rush) -> None:
         seen: list[tuple[float, float]] = []
         async with Engine() as engine:
-            follow = engine._clock.follow
-            engine._clock.follow = lambda now: (seen.append((now - 1000, loop.time())), follow(now))  # type: ignore
+            follow = engine._pipeline.clock.follow
+            engine._pipeline.clock.follow = lambda now: (seen.append((now - 1000, loop.time())), follow(now))  # type: ignore
             await engine.run(Replay(path, 2.0))
         first = dict(reversed(seen))  # a time is followed twice where packets wait for a window
         assert sorted(first) == [0.125, 10, 40]

@@ -378,7 +378,7 @@ async def test_leaving_early_writes_what_was_chosen(tmp_path: Path) -> None:
     (tmp_path / "in.pcap").write_bytes(pcap(bulk(4000)))
     with pytest.raises(KeyError):
         async with Engine(config=Config(store=tmp_path / "out")) as engine:
-            packets = engine._store
+            packets = engine._pipeline.store
 
             async def stop(_batch: object, keep: object = packets.keep) -> None:
                 await keep(_batch)  # type: ignore[operator]

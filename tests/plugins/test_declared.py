@@ -24,7 +24,7 @@ async def test_both_layouts_of_rows_load(tmp_path: Path) -> None:
     script = write(tmp_path, countergroup(rows, ", keyinfo = { { 'k', 'label' } }"))
     async with Engine([script]) as engine:
         assert engine.load_errors == ()
-        group = engine._groups.counter_group(GUID)
+        group = engine._pipeline.groups.counter_group(GUID)
     assert group is not None
     first, second = group.meters
     assert (first.type, first.top, first.bottom, first.name, first.units) == (4, 20, 10, "Bytes", "Bps")
@@ -59,7 +59,7 @@ async def test_the_first_definition_of_a_group_holds(tmp_path: Path) -> None:
     scripts = [write(tmp_path, countergroup(row.format(name)), f"{at}.lua") for at, name in enumerate("aab")]
     collector = Collector()
     async with Engine(scripts, sinks=[collector]) as engine:
-        group = engine._groups.counter_group(GUID)
+        group = engine._pipeline.groups.counter_group(GUID)
     assert group is not None
     assert group.meters[0].name == "a"
     assert len(collector.logged("WARN")) == 1
