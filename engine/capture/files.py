@@ -17,7 +17,10 @@ from engine.values.stats import SourceStats
 
 
 class FilesReel(Reel):
-    """Each file is mapped only while it is decoded; with several, those that can't be opened are skipped."""
+    """Each file is mapped only while it is decoded; with several, those that can't be opened are skipped.
+
+    A file that somebody shortens while it is read is the last one, and a `failure`.
+    """
 
     def __init__(
         self, paths: Sequence[str | Path], warn: Warn, *, search: bool = True, loops: int = 1, span: float = math.inf
@@ -52,6 +55,8 @@ class FilesReel(Reel):
             return batch
         while not self._stopped:
             if self._mapped is not None or await self._open(decoder):
+                if self._was_shortened():
+                    break
                 batch = decoder.step(packets)
                 if batch.packets:
                     self._latest = batch.time
@@ -95,6 +100,14 @@ class FilesReel(Reel):
             decoder.begin(mapped, shift=self._shift, span=self._span)
             return True
         return False
+
+    def _was_shortened(self) -> bool:
+        """Whether the file at hand must not be touched any more, which ends all reading."""
+        if self._mapped is None or not self._mapped.shortened:
+            return False
+        self.failure = CaptureError(self._mapped.path, "was shortened while it was read: what is left of it was not")
+        self._stopped = True
+        return True
 
     def _rewind(self) -> bool:
         """To the next pass, if there is one: its first packet has the time of the last one of this pass."""

@@ -43,8 +43,8 @@ class CaptureFormat(NamedTuple):
 class MappedCapture:
     """A capture file in memory, to be read through its address.
 
-    Made by `open_capture`. It must stay open while a decoder reads from it, and the file must not be
-    shortened meanwhile: the kernel ends a process that touches a mapped page which is gone.
+    Made by `open_capture`. It must stay open while a decoder reads from it. Of a file that was `shortened` meanwhile no
+    more may be read: the kernel ends a process that touches a mapped page which is gone.
     """
 
     def __init__(self, path: str, mapping: mmap.mmap, fmt: CaptureFormat, *, compressed: str, cut_off: bool) -> None:
@@ -63,6 +63,11 @@ class MappedCapture:
     def closed(self) -> bool:
         """Whether `close` was called; `address` leads nowhere then."""
         return self._mapping is None
+
+    @property
+    def shortened(self) -> bool:
+        """Whether the file is shorter now than it was when it was mapped; False when closed."""
+        return self._mapping is not None and self._mapping.size() < self.size
 
     def close(self) -> None:
         """Unmap the file. Idempotent."""

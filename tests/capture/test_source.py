@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import struct
 import sys
@@ -240,3 +241,15 @@ def test_a_bomb_is_undone_in_small_pieces() -> None:
     assert sum(sizes) == 200 << 20
     assert max(sizes) <= 64 << 20
     assert max(len(piece) for piece in Decompressor("gzip", "bomb").feed(gzip.compress(bytes(10 << 20)))) <= 1 << 18
+
+
+def test_a_file_that_is_shortened_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, pcap([(0, FRAME)] * 10))
+    with open_capture(path) as capture:
+        assert not capture.shortened
+        with path.open("ab") as file:
+            file.write(b"more")
+        assert not capture.shortened
+        os.truncate(path, 24)
+        assert capture.shortened
+    assert not capture.shortened

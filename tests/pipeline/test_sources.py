@@ -109,6 +109,31 @@ async def test_a_rotated_capture_is_one(made: Synthesis, tmp_path: Path) -> None
     assert listed.decode.packets == made.packets
 
 
+CUTTER = """
+TrisulPlugin = { id = { name = "cutter" }, simplecounter = {
+  protocol_guid = "{0A2C724B-5B9F-4BA6-9C97-B05080558574}",
+  onpacket = function() T.host.call.cut() end } }
+"""
+
+
+async def test_a_capture_that_is_shortened_while_it_is_read_ends_there(tmp_path: Path) -> None:
+    path = tmp_path / "short.pcap"
+    path.write_bytes(pcap([(at, udp(A, B, bytes(1000))) for at in range(500)]))
+    script = tmp_path / "cutter.lua"
+    script.write_text(CUTTER)
+    collector = Collector()
+    with nothing_left():
+        async with Engine([script], sinks=[collector]) as engine:
+            engine.expose("cut", lambda: os.truncate(path, 100))
+            with pytest.raises(CaptureError, match=r"short\.pcap.*was shortened while it was read"):
+                await engine.run(Capture(path))
+            assert not engine.stats.script_errors
+    assert 0 < engine.stats.decode.packets < 500
+    [flow] = collector.of("flow")
+    assert flow.a_packets + flow.z_packets == engine.stats.decode.packets
+    assert_counts_close(engine.stats)
+
+
 async def test_what_is_no_capture_in_a_folder_is_told_and_skipped(made: Synthesis, tmp_path: Path) -> None:
     split(made.path, tmp_path / "caps", 3)
     (tmp_path / "caps" / "notes").write_bytes(b"this is no capture")
