@@ -81,9 +81,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", cls=RunCommand)(run)
-app.command("query")(query)
-app.command("simulate")(simulate)
+# Click cuts the first sentence of a description off where the list of commands has no room for it.
+app.command("run", cls=RunCommand, short_help="Run scripts over captures or a network interface.")(run)
+app.command("query", short_help="Ask a database that `offpath run --db` wrote.")(query)
+app.command("simulate", short_help="Run scripts in virtual time, seed by seed.")(simulate)
 app.command("synth")(synth)
 
 

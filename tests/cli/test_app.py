@@ -31,6 +31,11 @@ def test_help_names_the_commands(args: list[str]) -> None:
     assert "synth " in result.stdout
 
 
+def test_no_line_of_the_list_of_commands_is_cut_off() -> None:
+    _, commands = run("--help").stdout.split("Commands:")
+    assert "..." not in commands
+
+
 def test_help_of_run_names_every_option_and_exit_code() -> None:
     text = run("run", "--help").stdout
     options = "capture replay loop live duration packets promiscuous ring-mb records workers ramfs args set drain"
