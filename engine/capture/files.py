@@ -55,7 +55,8 @@ class FilesReel(Reel):
             return batch
         while not self._stopped:
             if self._mapped is not None or await self._open(decoder):
-                if self._was_shortened():
+                if self._mapped is not None and self._mapped.shortened:
+                    self._give_up(self._mapped)
                     break
                 batch = decoder.step(packets)
                 if batch.packets:
@@ -101,13 +102,10 @@ class FilesReel(Reel):
             return True
         return False
 
-    def _was_shortened(self) -> bool:
-        """Whether the file at hand must not be touched any more, which ends all reading."""
-        if self._mapped is None or not self._mapped.shortened:
-            return False
-        self.failure = CaptureError(self._mapped.path, "was shortened while it was read: what is left of it was not")
+    def _give_up(self, shortened: MappedCapture) -> None:
+        """A file that must not be touched any more ends all reading."""
+        self.failure = CaptureError(shortened.path, "was shortened while it was read: what is left of it was not")
         self._stopped = True
-        return True
 
     def _rewind(self) -> bool:
         """To the next pass, if there is one: its first packet has the time of the last one of this pass."""

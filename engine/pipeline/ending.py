@@ -17,9 +17,9 @@ class Ending:
         self._hurried = False
 
     async def see_through(self, drain_seconds: float) -> asyncio.CancelledError | None:
-        """Stop, whatever happens meanwhile. A cancellation ends the wait for work, and is given back at the end.
+        """Stop, whatever happens meanwhile; work that waits or is under way has `drain_seconds` to be done.
 
-        Tasks that must end by themselves, such as those of scripts, have `drain_seconds` for it.
+        A cancellation ends that wait, and is given back when all is over.
         """
         stop = asyncio.ensure_future(self._stop(drain_seconds))
         cancelled = None

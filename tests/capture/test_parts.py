@@ -211,3 +211,15 @@ def test_an_end_before_the_first_packet_is_fine() -> None:
     decoder = Decoder(CaptureLimits())
     assert decoder.finish().done
     decoder.close()
+
+
+def test_a_part_is_enough_for_a_step_that_asks_for_more_than_a_step_takes() -> None:
+    data = pcap([(0, udp(CLIENT, SERVER, b"x"))] * 3_000)
+    memory = ctypes.create_string_buffer(data, len(data))
+    decoder = Decoder(CaptureLimits())
+    decoder.begin_parts("part", read_format("part", data[:24]), ctypes.addressof(memory), len(data), last=False)
+    assert decoder.has(100_000)
+    taken = decoder.step(100_000).packets
+    assert 0 < taken < 3_000
+    assert not decoder.has(100_000)
+    assert decoder.has(3_000 - taken)
